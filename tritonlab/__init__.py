@@ -1,0 +1,57 @@
+"""Learn and do LLM serving on NVIDIA Triton, against a real server.
+
+The names that the notebooks use. Each is loaded when it is first asked for, so that importing the package is cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+# Not lazy: the function and its module share the name, and a later import of the module would hide the function.
+from tritonlab.doctor import doctor
+
+if TYPE_CHECKING:
+    from tritonlab.client import Client
+    from tritonlab.course import check, data, expect_error
+    from tritonlab.errors import TritonlabError
+    from tritonlab.logs import read_log
+    from tritonlab.repository import ModelRepository
+    from tritonlab.servers import serve
+    from tritonlab.vllm import VllmModel
+
+__version__ = "0.1.0"
+__all__ = [
+    "Client",
+    "ModelRepository",
+    "TritonlabError",
+    "VllmModel",
+    "check",
+    "data",
+    "doctor",
+    "expect_error",
+    "read_log",
+    "serve",
+]
+
+_HOMES = {
+    "Client": "tritonlab.client",
+    "ModelRepository": "tritonlab.repository",
+    "TritonlabError": "tritonlab.errors",
+    "VllmModel": "tritonlab.vllm",
+    "check": "tritonlab.course",
+    "data": "tritonlab.course",
+    "expect_error": "tritonlab.course",
+    "read_log": "tritonlab.logs",
+    "serve": "tritonlab.servers",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tritonlab' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

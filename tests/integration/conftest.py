@@ -1,0 +1,33 @@
+"""One real server for all tests that only talk to it; tests that break servers start their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tritonlab import ModelRepository, VllmModel, serve
+from tritonlab.engine.tutor import MODEL
+from tritonlab.servers import Server
+
+ENGINE_ARGUMENTS = {"model": str(MODEL), "dtype": "bfloat16", "enforce_eager": True, "max_model_len": 1024}
+
+
+def tutor_repository(folder: Path, *names: str, **engine_arguments: object) -> ModelRepository:
+    """A model repository that serves the tutor model under each name."""
+    repository = ModelRepository(folder)
+    for name in names:
+        repository.add(VllmModel(name, **{**ENGINE_ARGUMENTS, **engine_arguments}))
+    return repository
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> ModelRepository:
+    return tutor_repository(tmp_path_factory.mktemp("repository"), "tutor", "gemma")
+
+
+@pytest.fixture(scope="session")
+def server(repository: ModelRepository) -> Iterator[Server]:
+    with serve(repository, models=["tutor", "gemma"], target="local") as handle:
+        yield handle.wait_ready()

@@ -1,0 +1,240 @@
+"""A server ends with whatever held it, and leaves nothing behind. Linux's /proc is the judge."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tritonlab import serve
+from tritonlab.errors import ServerFailed, TritonlabError
+from tritonlab.servers import leftovers, ports
+
+ECHO_CONFIG = """
+name: "echo"
+backend: "python"
+max_batch_size: 0
+input [ { name: "text_input" data_type: TYPE_STRING dims: [ 1 ] } ]
+output [ { name: "text_output" data_type: TYPE_STRING dims: [ 1 ] } ]
+"""
+ECHO_MODEL = """
+import multiprocessing, time
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        # As vLLM does: a process of its own, which outlives a killed stub unless someone ends it.
+        self.engine = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+        self.engine.start()
+
+    def execute(self, requests):
+        return [
+            pb_utils.InferenceResponse(
+                [pb_utils.Tensor("text_output", pb_utils.get_input_tensor_by_name(r, "text_input").as_numpy())]
+            )
+            for r in requests
+        ]
+
+    def finalize(self):
+        self.engine.kill()
+"""
+HOLDER = """
+import sys
+from tritonlab import serve
+server = serve(sys.argv[1], target="local")
+print(server._id, server.client.url, flush=True)
+server.wait_ready(quiet=True)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+KILLS = 30
+
+
+@pytest.fixture(scope="module")
+def echo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with one small Python model: starts in two seconds, with a child process as vLLM has."""
+    folder = tmp_path_factory.mktemp("echo")
+    (folder / "echo" / "1").mkdir(parents=True)
+    (folder / "echo" / "config.pbtxt").write_text(ECHO_CONFIG)
+    (folder / "echo" / "1" / "model.py").write_text(ECHO_MODEL)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def nothing_new_in_shared_memory() -> Iterator[None]:
+    before = _shared_memory()
+    yield
+    assert _shared_memory() <= before
+
+
+def _shared_memory() -> set[str]:
+    return {name for name in os.listdir("/dev/shm") if name.startswith("tritonlab_")}
+
+
+def _gone(server_id: str, within: float = 30.0) -> list[int]:
+    deadline = time.monotonic() + within
+    while (left := leftovers.processes(server_id)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return left
+
+
+def _is_free(port: int) -> bool:
+    return ports.choose({"http": port})["http"] == port
+
+
+def test_with_block_ends_everything(echo: Path) -> None:
+    with serve(echo, target="local") as server:
+        server.wait_ready(quiet=True)
+        server_id, port = server._id, int(server.url.rsplit(":", 1)[1])
+        assert leftovers.processes(server_id)
+    assert leftovers.processes(server_id) == []
+    assert not leftovers.temporary_folder(server_id).exists()
+    assert _is_free(port)
+    assert "Started HTTPService" in server.log_path.read_text()
+    server.stop()  # a second stop is harmless
+
+
+@pytest.mark.parametrize("seed", range(KILLS))
+def test_kill_at_a_random_moment(echo: Path, seed: int) -> None:
+    """SIGKILL to the process that holds the server, to tritonserver, or to the keeper, at any moment of its life."""
+    chance = random.Random(seed)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(echo)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    server_id, _ = holder.stdout.readline().split()
+    time.sleep(chance.uniform(0, 4))
+    victim = ("holder", "tritonserver", "keeper and holder")[seed % 3]
+    for pid in _pids(victim, holder.pid, server_id):
+        os.kill(pid, signal.SIGKILL)
+    if victim == "tritonserver":
+        assert holder.stdin is not None
+        holder.stdin.close()
+    holder.wait(60)
+    holder.stdout.close()
+    if victim == "keeper and holder":
+        # Nobody is left to clean up: the next start does.
+        with serve(echo, models=[], target="local"):
+            pass
+    assert _gone(server_id) == []
+    assert not [name for name in _shared_memory() if server_id in name]
+    assert not leftovers.temporary_folder(server_id).exists()
+
+
+def _pids(victim: str, holder: int, server_id: str) -> list[int]:
+    if victim == "holder":
+        return [holder]
+    found = {pid: _words(pid) for pid in leftovers.processes(server_id)}
+    if victim == "tritonserver":
+        return [pid for pid, words in found.items() if words[0].endswith("/tritonserver")]
+    return [holder, *(pid for pid, words in found.items() if "tritonlab.servers.keeper" in words)]
+
+
+def _words(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+    except OSError:
+        return [""]
+
+
+def test_interrupt_reaches_the_cell_and_not_the_server(echo: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER.replace("sys.stdin.read()", _INTERRUPTIBLE), str(echo)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    assert holder.stdout.readline() == "ready\n"
+    os.killpg(holder.pid, signal.SIGINT)  # what Jupyter does: the kernel's whole group
+    assert holder.stdout.readline() == "interrupted, server ready: True\n"
+    assert holder.stdin is not None
+    holder.stdin.close()
+    holder.wait(60)
+    holder.stdout.close()
+
+
+_INTERRUPTIBLE = """
+import time
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    pass
+time.sleep(1)
+print("interrupted, server ready:", server.ready(), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_two_servers_do_not_collide(echo: Path) -> None:
+    with serve(echo, target="local") as one, serve(echo, target="local") as two:
+        one.wait_ready(quiet=True)
+        two.wait_ready(quiet=True)
+        assert one.url != two.url
+        one.stop()
+        assert two.ready()
+
+
+def test_taken_port_is_refused_before_anything_starts(echo: Path) -> None:
+    with serve(echo, models=[], target="local") as server:
+        taken = int(server.url.rsplit(":", 1)[1])
+        server.wait_ready(quiet=True)
+        with pytest.raises(TritonlabError, match=f"Port {taken}, wanted for http, is taken"):
+            serve(echo, target="local", ports={"http": taken})
+
+
+def test_failing_model_ends_the_server_with_a_diagnosis(echo: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken" / "1").mkdir(parents=True)
+    (tmp_path / "broken" / "config.pbtxt").write_text(ECHO_CONFIG.replace("echo", "broken"))
+    (tmp_path / "broken" / "1" / "model.py").write_text("import no_such_module\n")
+    with serve(tmp_path, target="local") as server, pytest.raises(ServerFailed, match="no_such_module"):
+        server.wait_ready(quiet=True)
+    assert leftovers.processes(server._id) == []
+
+
+def test_exit_on_error_false_keeps_the_server_and_names_the_model(echo: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken" / "1").mkdir(parents=True)
+    (tmp_path / "broken" / "config.pbtxt").write_text(ECHO_CONFIG.replace("echo", "broken"))
+    (tmp_path / "broken" / "1" / "model.py").write_text("import no_such_module\n")
+    with serve(tmp_path, target="local", arguments=["--exit-on-error=false"]) as server:
+        with pytest.raises(ServerFailed, match="broken failed to load"):
+            server.wait_ready(quiet=True)
+        assert server.live()
+        assert not server.ready()
+
+
+def test_triton_stays_after_loading_in_every_control_mode(echo: Path) -> None:
+    """The course's sources say that Triton stops after a check of the configuration. It does not."""
+    for mode in ("none", "explicit", "poll"):
+        load = ["--load-model=echo"] if mode == "explicit" else []
+        with serve(echo, target="local", arguments=[f"--model-control-mode={mode}", *load]) as server:
+            server.wait_ready(quiet=True)
+            time.sleep(2)
+            assert server.ready()
+
+
+def test_url_target_gives_the_same_handle_and_leaves_the_server(echo: Path) -> None:
+    with serve(echo, target="local") as server:
+        server.wait_ready(quiet=True)
+        with serve(echo, models=["echo"], target=server.url) as remote:
+            assert remote.wait_ready(quiet=True).ready()
+        assert server.ready()
+
+
+def test_log_goes_where_it_is_wanted(echo: Path, tmp_path: Path) -> None:
+    with serve(echo, models=[], target="local", log=tmp_path / "triton.log") as server:
+        server.wait_ready(quiet=True)
+    assert "Started HTTPService" in (tmp_path / "triton.log").read_text()
+    record = json.loads((server._folder / "exit.json").read_text())
+    assert record == {"code": 0}

@@ -1,0 +1,199 @@
+"""The `tritonlab` command. It parses, calls the package, prints, and turns errors into exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tritonlab.errors import TritonlabError
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Learn and do LLM serving on NVIDIA Triton.", rich_markup_mode=None
+)
+engine_app = typer.Typer(no_args_is_help=True, help="The local engine: tritonserver and vLLM without Docker or GPU.")
+app.add_typer(engine_app, name="engine")
+
+VERDICT_CODES = {"ready": 0, "built": 0, "failed": 1}
+UNREADABLE, UNDECIDED = 2, 3
+
+
+def main() -> None:
+    """Run the command; an error of ours becomes its sentences on stderr and exit code 1."""
+    try:
+        app()
+    except TritonlabError as error:
+        print(f"tritonlab: {error}", file=sys.stderr)
+        sys.exit(UNREADABLE if type(error).__name__ == "LogUnreadable" else 1)
+
+
+@app.command()
+def doctor() -> None:
+    """What this machine can run. Exit code 1 when something is missing."""
+    from tritonlab import doctor as look
+
+    report = look()
+    print(report)
+    raise typer.Exit(0 if report.healthy else 1)
+
+
+@engine_app.command("install")
+def engine_install() -> None:
+    """Install the local engine; what is there already is kept."""
+    from tritonlab import engine
+
+    started = time.monotonic()
+    with _Progress() as progress:
+        installed = engine.install(progress)
+    print(f"The engine is in {installed.path} ({_versions(installed.versions)}; {time.monotonic() - started:.0f} s).")
+
+
+@engine_app.command("status")
+def engine_status() -> None:
+    """What is installed, where, how big. Exit code 1 when the engine is not installed."""
+    from tritonlab import engine
+
+    found = engine.status()
+    if found.installed:
+        print(f"installed in {found.path}: {_versions(found.versions)}, {found.size / 1e9:.1f} GB")
+    else:
+        print(f"not installed ({found.path}); `tritonlab engine install` does it")
+    for path in found.stale:
+        print(f"left from another version: {path}; `tritonlab engine remove` takes it away too")
+    raise typer.Exit(0 if found.installed else 1)
+
+
+@engine_app.command("remove")
+def engine_remove() -> None:
+    """Delete every engine of this user."""
+    from tritonlab import engine
+
+    removed = engine.remove()
+    print("\n".join(f"removed {path}" for path in removed) or "there was no engine to remove")
+
+
+@app.command()
+def run(
+    notebooks: Annotated[list[str] | None, typer.Argument(help="Numbers, e.g. 00 02; all without any.")] = None,
+    parameter: Annotated[
+        list[str] | None, typer.Option("--parameter", "-p", help="NAME=VALUE for the notebooks' parameters cells.")
+    ] = None,
+    runs: Annotated[Path | None, typer.Option(help="Where executed copies and HTML go; default runs/TIME.")] = None,
+    cell_timeout: Annotated[int, typer.Option(help="Seconds that one cell may take.")] = 600,
+) -> None:
+    """Execute notebooks with papermill. Exit code 1 when one fails."""
+    from tritonlab import course
+    from tritonlab.course import runner
+
+    target = runs or course.root() / "runs" / time.strftime("%Y%m%d-%H%M%S")
+    chosen = course.notebooks(notebooks or ())
+    failed = 0
+    for result in runner.run(
+        chosen, target, _parameters(parameter or []), cell_timeout=cell_timeout, progress=sys.stderr.isatty()
+    ):
+        print(result, flush=True)
+        if result.fault:
+            failed += 1
+            print(f"  {result.fault}\n  executed so far: {result.html}", flush=True)
+    print(f"{len(chosen) - failed} of {len(chosen)} notebooks ran; executed copies in {target}")
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def lab() -> None:
+    """Open the course in JupyterLab."""
+    from tritonlab import course
+
+    command = [sys.executable, "-m", "jupyter", "lab", str(course.root() / course.FIRST)]
+    # Jupyter refuses root unless told; a container's only user often is root.
+    os.execv(command[0], command + (["--allow-root"] if os.geteuid() == 0 else []))
+
+
+@app.command()
+def serve(
+    repository: Annotated[Path, typer.Argument(help="The model repository.")],
+    model: Annotated[list[str] | None, typer.Option(help="A model to load; all without any.")] = None,
+    target: Annotated[str, typer.Option(help="local, auto, or a server's URL.")] = "auto",
+    http_port: Annotated[int | None, typer.Option(help="A free one is chosen by default.")] = None,
+) -> None:
+    """Start a server, tell its stages, and keep it until Ctrl-C."""
+    from tritonlab.servers import serve as start
+
+    ports = {} if http_port is None else {"http": http_port}
+    with start(repository, model, target, ports=ports) as server:
+        server.wait_ready()
+        print(f"{server!r}\nCtrl-C stops it.", flush=True)
+        try:
+            while server.live():
+                time.sleep(1)
+        except KeyboardInterrupt:
+            print("stopping")
+
+
+@app.command()
+def ask(
+    prompt: str,
+    model: Annotated[str, typer.Option(help="The model's name on the server.")],
+    url: Annotated[str, typer.Option(help="The server.")] = "http://127.0.0.1:8000",
+    max_tokens: int = 128,
+) -> None:
+    """Send a prompt to a running server and print the answer as it comes."""
+    from tritonlab.client import Client
+
+    for piece in Client(url).stream(model, prompt, max_tokens=max_tokens):
+        print(piece, end="", flush=True)
+    print()
+
+
+@app.command()
+def logs(source: Annotated[str, typer.Argument(help="A log file, or - for standard input.")]) -> None:
+    """Read a log. Exit code 0 ready or built, 1 failed, 2 unreadable, 3 undecided."""
+    from tritonlab.logs import read_log
+
+    report = read_log(sys.stdin.buffer if source == "-" else Path(source))
+    print(report)
+    raise typer.Exit(VERDICT_CODES.get(report.verdict, UNDECIDED))
+
+
+class _Progress:
+    """A rich bar on a terminal, one line a step elsewhere."""
+
+    def __enter__(self) -> _Progress:
+        from rich.progress import Progress
+
+        self._bar = Progress(disable=not sys.stderr.isatty())
+        self._task = self._bar.add_task("", total=1.0)
+        self._step = ""
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, sentence: str, fraction: float) -> None:
+        step = sentence.split(":")[0]
+        if self._bar.disable and step != self._step:
+            print(step, flush=True)
+        self._step = step
+        self._bar.update(self._task, description=sentence, completed=fraction)
+
+
+def _versions(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _parameters(pairs: list[str]) -> dict[str, Any]:
+    """NAME=VALUE pairs; a value is read as YAML would: 3 is a number, true a boolean, anything else a text."""
+    import yaml
+
+    parameters = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator:
+            raise TritonlabError(f"{pair!r} is no parameter.", "Write -p NAME=VALUE.")
+        parameters[name] = yaml.safe_load(value)
+    return parameters

@@ -1,0 +1,114 @@
+"""The handle that every target gives: address, readiness, models, log, stop."""
+
+from __future__ import annotations
+
+import html
+import time
+from collections.abc import Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from tritonlab.client import Client
+from tritonlab.errors import ClientError, ServerFailed
+
+if TYPE_CHECKING:
+    from tritonlab.logs import LogReport
+
+LOOK_EVERY_S = 0.2
+
+
+class Server:
+    """A Triton server and how to reach it.
+
+    Attributes:
+        target: "local" or "remote".
+        url, grpc_url, metrics_url: the three services, e.g. "http://127.0.0.1:8000".
+        models: the models that `wait_ready` waits for; None waits for all that the server loads.
+        client: a `Client` for this server.
+    """
+
+    target: str
+
+    def __init__(self, client: Client, models: Iterable[str] | None) -> None:
+        self.client = client
+        self.models = None if models is None else tuple(models)
+
+    @property
+    def url(self) -> str:
+        return self.client.url
+
+    @property
+    def grpc_url(self) -> str | None:
+        return self.client.grpc_url
+
+    @property
+    def metrics_url(self) -> str | None:
+        return self.client.metrics_url
+
+    def live(self) -> bool:
+        """Does the server answer at all?"""
+        return self.client.live()
+
+    def ready(self) -> bool:
+        """Are the server and every model in `models` ready?"""
+        try:
+            return self.client.ready() and all(map(self.client.model_ready, self.models or ()))
+        except ClientError:
+            return False
+
+    def load(self, model: str) -> None:
+        """Load or reload a model; raises ClientError with the server's reason when it fails."""
+        self.client.load(model)
+
+    def unload(self, model: str) -> None:
+        """Unload a model; returns when it has gone."""
+        self.client.unload(model)
+
+    def wait_ready(self, timeout: float = 600.0, *, quiet: bool = False) -> Self:
+        """Wait until the server and its models are ready, telling what it does meanwhile.
+
+        Args:
+            timeout: seconds.
+            quiet: print nothing.
+
+        Raises:
+            ServerFailed: it ended, a model failed, or the time ran out; the error says in which stage and why.
+        """
+        started = time.monotonic()
+        while not self.ready():
+            self._look(quiet=quiet)
+            if time.monotonic() - started > timeout:
+                raise self._failure(f"The server at {self.url} was not ready after {timeout:g} s.")
+            time.sleep(LOOK_EVERY_S)
+        self._look(quiet=quiet)
+        return self
+
+    def report(self) -> LogReport:
+        """What the server's log says so far."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """End the server and what belongs to it; harmless when called again."""
+        raise NotImplementedError
+
+    def _look(self, *, quiet: bool) -> None:
+        """Called while waiting: tell what is new, raise ServerFailed when waiting has become pointless."""
+
+    def _failure(self, what: str) -> ServerFailed:
+        return ServerFailed(what)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        state = "ready" if self.ready() else "live" if self.live() else "not answering"
+        names = ", ".join(self.models) if self.models else "all that it loads" if self.models is None else "none"
+        return f"Server({self.target}, {self.url}, {state}, models: {names})"
+
+    def _repr_html_(self) -> str:
+        return f"<code>{html.escape(repr(self))}</code>"

@@ -1,0 +1,78 @@
+"""Find and end what a server left behind, whichever way it ended.
+
+Every process of a server carries its id in the environment variable `TRITONLAB_SERVER`, wherever it has been
+re-parented to; its shared-memory regions and its temporary folder carry the id in their names. Linux only, as the local
+target is. Standard library only: the keeper imports this and must start fast.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+MARK = "TRITONLAB_SERVER"
+KILL_WAIT_S = 5.0
+
+
+def temporary_folder(server_id: str) -> Path:
+    """Where the server's sockets and scratch files go: short, since a socket's path may have 107 bytes."""
+    return Path(tempfile.gettempdir()) / f"tl-{server_id}"
+
+
+def shm_prefix(server_id: str) -> str:
+    """What the names of the server's shared-memory regions begin with."""
+    return f"tritonlab_{server_id}_"
+
+
+def processes(server_id: str) -> list[int]:
+    """The living processes of a server (not zombies), this process left out."""
+    wanted = f"{MARK}={server_id}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        # A process may end, or belong to someone else, while we look.
+        with suppress(OSError):
+            if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+    return found
+
+
+def clean(server_id: str) -> None:
+    """Kill what is left of a server and delete its shared memory and temporary folder."""
+    deadline = time.monotonic() + KILL_WAIT_S
+    while (pids := processes(server_id)) and time.monotonic() < deadline:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+    for region in Path("/dev/shm").glob(f"{shm_prefix(server_id)}*"):
+        region.unlink(missing_ok=True)
+    shutil.rmtree(temporary_folder(server_id), ignore_errors=True)
+
+
+def sweep(folder: Path) -> list[str]:
+    """Clean up after every server under `folder` whose keeper is gone; returns their ids."""
+    swept = []
+    for record in folder.glob("*/keeper.json"):
+        server_id = record.parent.name
+        if not _keeper_lives(record, server_id):
+            clean(server_id)
+            record.unlink(missing_ok=True)
+            swept.append(server_id)
+    return swept
+
+
+def _keeper_lives(record: Path, server_id: str) -> bool:
+    try:
+        pid = int(json.loads(record.read_text())["pid"])
+    except (OSError, ValueError, KeyError):
+        return False
+    # The number may have gone to another process since.
+    return pid == os.getpid() or pid in processes(server_id)

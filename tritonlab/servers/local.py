@@ -1,0 +1,198 @@
+"""The local target: the engine's `tritonserver` on this machine, on loopback, with its keeper."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tritonlab.client import Client
+from tritonlab.engine import Engine
+from tritonlab.errors import ServerFailed, TritonlabError
+from tritonlab.home import home
+from tritonlab.logs import LogReader
+from tritonlab.servers import leftovers, ports
+from tritonlab.servers.base import Server
+
+if TYPE_CHECKING:
+    from tritonlab.logs import LogReport
+
+KEPT_LOGS = 20
+EXIT_TIMEOUT_S = 5  # Triton's own default of 30 s is waited out when a request hangs
+STOP_WAIT_S = 30.0
+TAIL_LINES = 12
+
+# What suits vLLM on a laptop's processor; a variable that the user has set wins.
+ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+    "VLLM_NO_USAGE_STATS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "VLLM_HOST_IP": ports.HOST,
+}
+
+
+class LocalServer(Server):
+    """A server of the local engine. It ends with its `with` block, with `stop`, and with this process.
+
+    Attributes:
+        log_path: the file that the server writes its log to; it outlives the server.
+        command: the tritonserver command line that was run.
+    """
+
+    target = "local"
+
+    def __init__(
+        self,
+        repository: Path,
+        models: Iterable[str] | None,
+        wanted_ports: Mapping[str, int],
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        log: str | os.PathLike[str] | None,
+    ) -> None:
+        engine = Engine.find()
+        if not repository.is_dir():
+            raise TritonlabError(
+                f"There is no model repository at {repository}.",
+                "Make one with ModelRepository(...).add(...), or check the path.",
+            )
+        chosen = ports.choose(wanted_ports)
+        addresses = {service: f"{ports.HOST}:{port}" for service, port in chosen.items()}
+        super().__init__(
+            Client(
+                f"http://{addresses['http']}",
+                grpc_url=addresses["grpc"],
+                metrics_url=f"http://{addresses['metrics']}/metrics",
+            ),
+            models,
+        )
+        servers = home() / "servers"
+        leftovers.sweep(servers)
+        _forget_old_logs(servers)
+        self._id = secrets.token_hex(4)
+        self._folder = servers / self._id
+        self._folder.mkdir(parents=True)
+        self.log_path = self._folder / "server.log"
+        if log is not None:
+            self.log_path.symlink_to(Path(log).absolute())
+            self.log_path = Path(log)
+        self._reader = LogReader()
+        self._read_bytes = 0
+        self._told: set[str] = set()
+        self.command = _command(engine, repository, self.models, chosen, arguments, self._id)
+        self._started = time.monotonic()
+        self._keeper = subprocess.Popen(
+            [sys.executable, "-m", "tritonlab.servers.keeper", str(self._folder), str(os.getpid()), *self.command],
+            stdin=subprocess.PIPE,
+            # A session of its own: Jupyter's interrupt goes to the kernel's whole process group.
+            start_new_session=True,
+            env={
+                **ENVIRONMENT,
+                **os.environ,
+                **engine.environment(),
+                **environment,
+                leftovers.MARK: self._id,
+            },
+        )
+
+    def stop(self) -> None:
+        """End the server and what belongs to it; harmless when called again."""
+        if self._keeper.stdin is not None:
+            with suppress(OSError):
+                self._keeper.stdin.close()
+        try:
+            self._keeper.wait(STOP_WAIT_S)
+        finally:
+            if self._keeper.poll() is None:
+                self._keeper.kill()
+                self._keeper.wait()
+            leftovers.clean(self._id)
+            self.client.close()
+
+    def report(self) -> LogReport:
+        """What the server's log says so far, as a LogReport."""
+        self._read_log()
+        return self._reader.report()
+
+    def _read_log(self) -> None:
+        with suppress(FileNotFoundError), self.log_path.open("rb") as log:
+            log.seek(self._read_bytes)
+            chunk = log.read()
+            self._read_bytes += len(chunk)
+            self._reader.feed(chunk)
+
+    def _look(self, *, quiet: bool) -> None:
+        # Asked first: a server that ends while we read has then written its last line.
+        ended = self._keeper.poll() is not None
+        self._read_log()
+        if not quiet:
+            self._tell_stages()
+        if ended:
+            code = self._exit_code()
+            raise self._failure(f"tritonserver ended before it was ready (exit code {code}).")
+        if self.client.live() and (failed := self._failed_models()):
+            raise self._failure(f"Triton runs, but {', '.join(failed)} failed to load.")
+
+    def _tell_stages(self) -> None:
+        for stage in self._reader.stages:
+            if stage.status == "reached" and stage.name not in self._told:
+                self._told.add(stage.name)
+                print(f"{time.monotonic() - self._started:6.1f} s  {stage.name}", flush=True)
+
+    def _failed_models(self) -> list[str]:
+        index = self.client.index()
+        failed = index[(index.state == "UNAVAILABLE") & (index.reason != "") & (index.reason != "unloaded")]
+        return [name for name in failed.name if self.models is None or name in self.models]
+
+    def _exit_code(self) -> int | None:
+        with suppress(OSError, ValueError):
+            code: int | None = json.loads((self._folder / "exit.json").read_text())["code"]
+            return code
+        return None
+
+    def _failure(self, what: str) -> ServerFailed:
+        self._read_log()
+        findings = self._reader.report().findings
+        cause = f" {findings[0].title}: {findings[0].cause}" if findings else ""
+        fix = findings[0].fix if findings else ""
+        tail = self.log_path.read_text(errors="replace").splitlines()[-TAIL_LINES:] if self.log_path.exists() else []
+        return ServerFailed(f"{what}{cause}\nThe log ends:\n  " + "\n  ".join(tail), fix)
+
+
+def _command(
+    engine: Engine,
+    repository: Path,
+    models: tuple[str, ...] | None,
+    chosen: Mapping[str, int],
+    arguments: Sequence[str],
+    server_id: str,
+) -> list[str]:
+    options = [
+        f"--model-repository={repository.absolute()}",
+        f"--backend-directory={engine.backends}",
+        *(f"--{service}-port={port}" for service, port in chosen.items()),
+        *(f"--{service}-address={ports.HOST}" for service in ports.SERVICES),
+        "--model-control-mode=explicit",
+        f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
+    ]
+    replaced = {argument.split("=")[0] for argument in arguments}
+    options = [option for option in options if option.split("=")[0] not in replaced]
+    if "--model-control-mode" not in replaced:
+        options += [f"--load-model={model}" for model in (("*",) if models is None else models)]
+    options.append(f"--backend-config=python,shm-region-prefix-name={leftovers.shm_prefix(server_id)}")
+    return [str(engine.tritonserver), *options, *arguments]
+
+
+def _forget_old_logs(servers: Path) -> None:
+    folders = sorted(servers.glob("*/"), key=lambda folder: folder.stat().st_mtime, reverse=True)
+    for folder in folders[KEPT_LOGS:]:
+        if not (folder / "keeper.json").exists():
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,52 @@
+"""`serve`: one call for every target."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from tritonlab.errors import TritonlabError
+from tritonlab.servers.base import Server
+
+TARGETS = ("local", "auto")
+
+
+def serve(
+    repository: str | os.PathLike[str],
+    models: Iterable[str] | None = None,
+    target: str = "auto",
+    *,
+    ports: Mapping[str, int] | None = None,
+    arguments: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    log: str | os.PathLike[str] | None = None,
+) -> Server:
+    """Start a Triton server on a model repository, or get hold of one that runs.
+
+    Args:
+        repository: a `ModelRepository` or the path of one.
+        models: what to load at the start; None loads every model, an empty list none.
+        target: "local" for the engine on this machine, "http://host:port" for a server that already runs,
+            "auto" for `$TRITONLAB_TARGET` if it is set and "local" if not.
+        ports: any of "http", "grpc" and "metrics" -> port; free ones are chosen for the rest.
+        arguments: further options for `tritonserver`, e.g. ["--exit-on-error=false"]; they replace ours.
+        environment: further variables for the server's process.
+        log: a file to keep the server's log in; by default the log is kept in the user's tritonlab folder.
+
+    Raises:
+        TritonlabError: the target is unknown, a port is taken, the repository is missing, the engine is not there.
+    """
+    if target == "auto":
+        target = os.environ.get("TRITONLAB_TARGET", "local")
+    if target.startswith(("http://", "https://")):
+        from tritonlab.servers.remote import RemoteServer
+
+        return RemoteServer(target, models)
+    if target == "local":
+        from tritonlab.servers.local import LocalServer
+
+        return LocalServer(Path(repository), models, ports or {}, arguments, environment or {}, log)
+    raise TritonlabError(
+        f"There is no target named {target!r}.", f'Use one of {", ".join(TARGETS)}, or a URL such as "http://host:8000".'
+    )
