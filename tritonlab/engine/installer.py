@@ -236,13 +236,13 @@ def _pip(engine: Engine, arguments: list[str]) -> Iterator[str]:
 
 
 def _compose_backends(engine: Engine) -> None:
-    """Lay out what `--backend-directory` expects; links keep the wheel's files in their place."""
+    """Lay out what `--backend-directory` expects; Triton refuses a library that is a link out of that folder."""
     wheel = engine.site_packages / "pytriton" / "tritonserver"
     python = engine.backends / "python"
     shutil.rmtree(engine.backends, ignore_errors=True)
     python.mkdir(parents=True)
     for name in ("libtriton_python.so", "triton_python_backend_utils.py"):
-        (python / name).symlink_to(wheel / "backends" / "python" / name)
+        shutil.copy2(wheel / "backends" / "python" / name, python / name)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     source = wheel / "python_backend_stubs" / version / stub.NAME
     target = python / stub.NAME

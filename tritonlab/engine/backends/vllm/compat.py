@@ -1,0 +1,116 @@
+"""Everything that differs between vLLM versions: 0.24 and 0.32 are run, 0.9 (container 25.06) is a step away.
+
+The only module of this backend that imports vLLM. Importing it takes seconds, so it is imported when a model loads and
+not when Triton asks for the configuration.
+"""
+
+import difflib
+import inspect
+import json
+
+import msgspec
+import vllm
+from vllm import SamplingParams
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.lora.request import LoRARequest
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
+from vllm.v1.metrics.loggers import StatLoggerBase
+
+__all__ = [
+    "EngineDeadError",
+    "LoRARequest",
+    "StatLoggerBase",
+    "VERSION",
+    "engine_args",
+    "is_multimodal",
+    "sampling_params",
+    "start",
+]
+
+VERSION = vllm.__version__
+# The key that Triton's vllm backend documents, and the field of `SamplingParams` that it became in vLLM 0.11.
+GUIDED = "guided_decoding"
+
+
+def engine_args(arguments):
+    """`AsyncEngineArgs` from model.json's object; an unknown key raises TypeError, as the dataclass does."""
+    known = list(inspect.signature(AsyncEngineArgs).parameters)
+    for name in arguments:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            raise TypeError(
+                f"AsyncEngineArgs.__init__() got an unexpected keyword argument '{name}'.{hint} "
+                f"model.json holds the engine arguments of vLLM {VERSION} themselves, not nested in another object."
+            )
+    # vLLM's own log-line and Prometheus loggers cost time in every step, and nothing here reads them.
+    return AsyncEngineArgs(**{"disable_log_stats": True, **arguments})
+
+
+def start(arguments, stat_logger):
+    """The engine; call it inside the running event loop that will use it. `stat_logger` is a class or None."""
+    factories = [stat_logger] if stat_logger else None
+    return AsyncLLM.from_engine_args(arguments, stat_loggers=factories)
+
+
+def is_multimodal(engine):
+    return bool(engine.model_config.is_multimodal_model)
+
+
+def sampling_params(given, *, stream):
+    """`SamplingParams` from a request's object, cast as NVIDIA's backend casts them.
+
+    Raises:
+        ValueError: a name is unknown, or a value is of the wrong type or out of range.
+    """
+    fields = {field.name: field.type for field in msgspec.structs.fields(SamplingParams)}
+    values = {}
+    for name, value in given.items():
+        if name == GUIDED or name == "structured_outputs":
+            values["structured_outputs"] = _structured_outputs(value)
+        elif name not in fields or name.startswith("_"):
+            near = difflib.get_close_matches(name, [n for n in fields if n[0] != "_"], n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            raise ValueError(f"there is no sampling parameter '{name}' in vLLM {VERSION}.{hint}")
+        else:
+            values[name] = _cast(name, value, fields[name])
+    kind = RequestOutputKind.DELTA if stream else RequestOutputKind.FINAL_ONLY
+    try:
+        # Through msgspec, which checks the types that a constructor of vLLM would take unchecked.
+        msgspec.convert(values, SamplingParams, strict=True)
+        return SamplingParams(**{**values, "output_kind": kind})
+    except (TypeError, ValueError, msgspec.ValidationError) as error:
+        raise ValueError(f"the sampling parameters are not valid: {error}") from None
+
+
+def _structured_outputs(value):
+    from vllm.sampling_params import StructuredOutputsParams
+
+    try:
+        options = json.loads(value) if isinstance(value, str) else value
+        return StructuredOutputsParams(**options)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"'{GUIDED}' wants a JSON object of vLLM's options: {error}") from None
+
+
+def _cast(name, value, kind):
+    casts = {int: int, float: float, bool: _boolean, str: str}
+    members = [k for k in getattr(kind, "__args__", (kind,)) if k is not type(None)]
+    if value is None or len(members) != 1 or members[0] not in casts:
+        return value
+    try:
+        return casts[members[0]](value)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"'{name}' wants a value of type {members[0].__name__}, not {value!r}") from None
+
+
+def _boolean(value):
+    # NVIDIA's backend takes bool("false"), which is True; the text means what it says here.
+    words = {"true": True, "1": True, "false": False, "0": False}
+    if isinstance(value, str):
+        if value.lower() not in words:
+            raise ValueError(value)
+        return words[value.lower()]
+    return bool(value)

@@ -1,0 +1,265 @@
+"""The vllm backend for Triton: a Python-backend model that serves what model.json describes.
+
+It honours the contract of NVIDIA's vllm backend, so that a model repository runs here and in NVIDIA's container alike.
+Three things are done otherwise, each measured (see README.md): a stream asks vLLM for deltas and lets what has piled up
+go out in one response; vLLM is not imported when Triton only asks for the configuration; and a model whose engine has
+died turns not ready by itself.
+"""
+
+import stub_environment  # noqa: F401, I001  (first: vLLM and torch need what it sets)
+
+import asyncio
+import json
+import os
+import threading
+import time
+from pathlib import Path
+
+import triton_python_backend_utils as pb_utils
+
+import tensors
+from request import FINAL, BadRequest, Request, error_response
+
+LOOK_EVERY_S = 0.2
+# Beyond this many responses a second through one Python process, sending costs more than it gives: pieces wait for
+# each other then. One stream alone is never held back.
+RESPONSES_PER_S = 1500
+# A wait shorter than this costs more in switching than it saves in sending.
+SHORTEST_WAIT_S = 0.002
+STOP_WAIT_S = 10
+
+
+class TritonPythonModel:
+    """What Triton's stub calls: `initialize` when the model loads, `execute` for requests, `finalize` at the end."""
+
+    @staticmethod
+    def auto_complete_config(auto_complete_model_config):
+        return tensors.complete(auto_complete_model_config)
+
+    def initialize(self, args):
+        self._name, self._version = args["model_name"], args["model_version"]
+        folder = Path(args["model_repository"])
+        version_folder = (folder if folder.is_dir() else folder.parent) / self._version
+        config = json.loads(args["model_config"])
+        arguments = _read_model_json(version_folder / "model.json")
+        _require_decoupled(self._name, config)
+        _require_no_batching(self._name, config)
+        _choose_gpu(args, arguments)
+        self._health_check = _parameter(config, "ENABLE_VLLM_HEALTH_CHECK")
+
+        import compat  # seconds: only now is it sure that the files are right
+
+        self._compat = compat
+        self._loras = _loras(version_folder / "multi_lora.json", arguments)
+        self._metrics = None
+        if _parameter(config, "REPORT_CUSTOM_METRICS") and not arguments.get("disable_log_stats"):
+            from metrics import TritonMetrics
+
+            self._metrics = TritonMetrics(self._name, self._version)
+            arguments = {**arguments, "disable_log_stats": False}
+        self._active = {}
+        self._dead = None
+        self._start_engine(compat.engine_args(arguments))
+
+    def execute(self, requests):
+        for triton_request in requests:
+            sender = triton_request.get_response_sender()
+            try:
+                request = Request(triton_request)
+                params = self._compat.sampling_params(request.sampling, stream=request.stream)
+                lora = self._lora(request.lora_name)
+                if request.images and not self._multimodal:
+                    raise BadRequest(f"model {self._name} takes no images: it is a text model.")
+            except (BadRequest, ValueError) as error:
+                sender.send(error_response(str(error)), flags=FINAL)
+                continue
+            except Exception as error:  # whatever a request holds, it gets an answer and the stub lives
+                sender.send(error_response(f"the request could not be read: {error!r}"), flags=FINAL)
+                continue
+            if self._dead:
+                sender.send(error_response(self._dead), flags=FINAL)
+                continue
+            asyncio.run_coroutine_threadsafe(self._serve(request, params, lora, sender), self._loop)
+
+    def finalize(self):
+        if not hasattr(self, "_loop"):
+            return
+        asyncio.run_coroutine_threadsafe(self._shut_down(), self._loop)
+        self._thread.join(STOP_WAIT_S)
+        pb_utils.Logger.log_info(f"[vllm] the engine of {self._name} has ended")
+
+    # The engine and its event loop live in a thread of their own.
+
+    def _start_engine(self, engine_args):
+        started = threading.Event()
+        failure = []
+        self._thread = threading.Thread(target=self._run, args=(engine_args, started, failure))
+        self._thread.start()
+        started.wait()
+        if failure:
+            self._thread.join()
+            raise failure[0]
+
+    def _run(self, engine_args, started, failure):
+        async def main():
+            self._loop = asyncio.get_running_loop()
+            self._stopping = asyncio.Event()
+            try:
+                logger = self._metrics.logger_class() if self._metrics else None
+                self._engine = self._compat.start(engine_args, logger)
+                self._multimodal = self._compat.is_multimodal(self._engine)
+            except BaseException as error:
+                failure.append(error)
+                return
+            finally:
+                started.set()
+            watch = asyncio.create_task(self._watch())
+            await self._stopping.wait()
+            watch.cancel()
+
+        try:
+            import uvloop
+
+            runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+        except ImportError:
+            runner = asyncio.Runner()
+        with runner:
+            runner.run(main())
+
+    async def _shut_down(self):
+        for task in list(self._active):
+            task.cancel()
+        await asyncio.gather(*self._active, return_exceptions=True)
+        self._engine.shutdown()
+        self._stopping.set()
+
+    async def _watch(self):
+        """Abort what its client no longer waits for, and notice an engine that has died."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            for task, sender in list(self._active.items()):
+                if sender.is_cancelled():
+                    task.cancel()
+            if self._engine.errored and not self._dead:
+                self._dead = (
+                    f"the vLLM engine of model {self._name} has died; load the model again "
+                    "(its last lines in the server's log say why it died)"
+                )
+                pb_utils.Logger.log_error(f"[vllm] {self._dead}")
+                # In a thread: unloading waits for the requests that this loop has still to answer.
+                threading.Thread(target=self._turn_not_ready).start()
+
+    def _turn_not_ready(self):
+        try:
+            pb_utils.unload_model(self._name)
+        except pb_utils.TritonModelException as error:
+            pb_utils.Logger.log_error(
+                f"[vllm] model {self._name} still counts as ready, since the server does not run with "
+                f"--model-control-mode=explicit: {error}"
+            )
+
+    async def _serve(self, request, params, lora, sender):
+        task = asyncio.current_task()
+        self._active[task] = sender
+        identifier = f"{self._name}-{id(request):x}-{time.monotonic_ns():x}"
+        finished = False
+        try:
+            async for output in self._engine.generate(
+                self._prompt(request), params, identifier, lora_request=lora
+            ):
+                finished = output.finished
+                sender.send(request.response(output), flags=FINAL if finished else 0)
+                if not finished and (wait := len(self._active) / RESPONSES_PER_S) > SHORTEST_WAIT_S:
+                    await asyncio.sleep(wait)
+        except asyncio.CancelledError:
+            sender.send(error_response("the request was cancelled"), flags=FINAL)
+        except self._compat.EngineDeadError:
+            self._answer(sender, finished, f"the vLLM engine of model {self._name} has died")
+        except Exception as error:  # vLLM's refusal of this request, e.g. a prompt that is too long
+            self._answer(sender, finished, f"vLLM refused the request: {error}")
+        finally:
+            del self._active[task]
+
+    @staticmethod
+    def _answer(sender, finished, sentence):
+        if not finished:
+            sender.send(error_response(sentence), flags=FINAL)
+
+    def _prompt(self, request):
+        if not request.images:
+            return {"prompt": request.prompt}
+        import io
+
+        from PIL import Image
+
+        images = [Image.open(io.BytesIO(data)).convert("RGB") for data in request.images]
+        return {"prompt": request.prompt, "multi_modal_data": {"image": images}}
+
+    def _lora(self, name):
+        if name is None:
+            return None
+        if name not in self._loras:
+            raise BadRequest(
+                f"LoRA {name} is not supported, we currently support {sorted(self._loras)}"
+            )
+        number, path = self._loras[name]
+        return self._compat.LoRARequest(name, number, path)
+
+
+def _read_model_json(path):
+    assert path.is_file(), (
+        f"'model.json' containing vllm engine args must be provided in '{path.parent}'"
+    )
+    try:
+        arguments = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"model.json is not JSON: {error} ({path})") from None
+    if not isinstance(arguments, dict):
+        raise ValueError(f"model.json holds no object of engine arguments ({path})")
+    return arguments
+
+
+def _parameter(config, name):
+    return config["parameters"].get(name, {}).get("string_value", "").lower() == "true"
+
+
+def _require_decoupled(name, config):
+    if not config["model_transaction_policy"]["decoupled"]:
+        raise ValueError(
+            f"vLLM backend model '{name}' must be decoupled: write "
+            "model_transaction_policy { decoupled: true } into its config.pbtxt"
+        )
+
+
+def _require_no_batching(name, config):
+    if config["max_batch_size"] != 0:
+        raise ValueError(
+            f"vLLM backend model '{name}' has max_batch_size {config['max_batch_size']}; it must be 0, "
+            "since vLLM does the batching (max_num_seqs in model.json bounds it)"
+        )
+
+
+def _choose_gpu(args, arguments):
+    if args["model_instance_kind"] != "GPU":
+        return
+    world = arguments.get("tensor_parallel_size", 1) * arguments.get("pipeline_parallel_size", 1)
+    if world > 1:
+        raise ValueError(
+            "KIND_GPU is currently for single-GPU models, please specify KIND_MODEL in the model's "
+            f"config.pbtxt for tensor_parallel_size x pipeline_parallel_size = {world}"
+        )
+    os.environ["CUDA_VISIBLE_DEVICES"] = args["model_instance_device_id"]
+
+
+def _loras(path, arguments):
+    """Adapter name -> (number, folder), from multi_lora.json when model.json says enable_lora."""
+    if not arguments.get("enable_lora"):
+        return {}
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"Triton backend cannot find {path}: enable_lora wants a multi_lora.json of names and folders"
+        )
+    return {
+        name: (number, folder)
+        for number, (name, folder) in enumerate(json.loads(path.read_bytes()).items(), start=1)
+    }
