@@ -7,6 +7,7 @@ not when Triton asks for the configuration.
 import difflib
 import inspect
 import json
+import os
 
 import msgspec
 import vllm
@@ -14,6 +15,7 @@ from vllm import SamplingParams
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.lora.request import LoRARequest
 from vllm.sampling_params import RequestOutputKind
+from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.loggers import StatLoggerBase
@@ -51,8 +53,15 @@ def engine_args(arguments):
 
 def start(arguments, stat_logger):
     """The engine; call it inside the running event loop that will use it. `stat_logger` is a class or None."""
-    factories = [stat_logger] if stat_logger else None
-    return AsyncLLM.from_engine_args(arguments, stat_loggers=factories)
+    config = arguments.create_engine_config(UsageContext.ENGINE_CONTEXT)
+    # On a CPU vLLM asks for spawned processes, each of which would import vLLM again: two times six seconds. Forked
+    # ones, as on a GPU, have it already; no thread pool of torch has been started here that a fork could break.
+    os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
+    return AsyncLLM.from_vllm_config(
+        config,
+        stat_loggers=[stat_logger] if stat_logger else None,
+        disable_log_stats=arguments.disable_log_stats,
+    )
 
 
 def is_multimodal(engine):
