@@ -1,0 +1,65 @@
+# tritonlab: `make help` lists what there is.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13; do \
+	$$p -c 'import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+	&& command -v $$p && break; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup course lab test lint fix notebooks lock bench clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: $(STAMP)  ## make .venv, install the course and the local engine
+	@$(BIN)/tritonlab engine install
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "tritonlab needs Python 3.11, 3.12 or 3.13 with its venv module."; \
+	  echo "What to do: install one (on Debian or Ubuntu: apt install python3-venv), or name it: make setup PYTHON=/path/to/python3.12"; exit 1; }
+	"$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+course: setup  ## execute every notebook against a real server
+	@$(BIN)/tritonlab run
+
+lab: setup  ## open the course in JupyterLab
+	@$(BIN)/tritonlab lab
+
+test: setup lint  ## run every test, the cheap ones first
+	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest tests/integration
+	$(BIN)/python -m pytest tests/notebooks
+
+lint: $(STAMP)  ## format, lint, types, spelling, notebook format
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/codespell
+	$(BIN)/python tests/notebook_format.py notebooks/*.ipynb
+
+fix: $(STAMP)  ## mend what can be mended mechanically
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/python tests/notebook_format.py --fix notebooks/*.ipynb
+
+notebooks: setup  ## execute the notebooks in place, to renew their stored outputs
+	cd notebooks && ../$(BIN)/jupyter nbconvert --to notebook --execute --inplace *.ipynb
+	$(BIN)/python tests/notebook_format.py --fix notebooks/*.ipynb
+
+lock: $(STAMP)  ## renew requirements.lock and the engine's lock (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-annotate --no-header \
+	  --output-file requirements.lock pyproject.toml
+	uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
+	  --override tritonlab/engine/engine.override --output-file tritonlab/engine/engine.lock tritonlab/engine/engine.in
+	sed -i -E "/sys_platform == '(win32|emscripten)'|== 's390x'$$/d" tritonlab/engine/engine.lock
+
+bench: setup  ## run every benchmark; each prints its ratios
+	for script in benchmarks/*.py; do $(BIN)/python "$$script" || exit 1; done
+
+clean:  ## remove what was built and run here; the engine stays (tritonlab engine remove)
+	rm -rf $(VENV) runs notebooks/workspace .mypy_cache .ruff_cache .pytest_cache .hypothesis
