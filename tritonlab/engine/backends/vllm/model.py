@@ -131,6 +131,8 @@ class TritonPythonModel:
             task.cancel()
         await asyncio.gather(*self._active, return_exceptions=True)
         self._engine.shutdown()
+        # Let go while Python is whole: vLLM's __del__ fails when the interpreter is half gone.
+        self._engine = None
         self._stopping.set()
 
     async def _watch(self):

@@ -1,0 +1,148 @@
+"""Lines of a log -> events: who said what, when, by which clock.
+
+`PREFIXES` holds what wrappers put before a line, `FORMATS` what the writers themselves do: the first that matches.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+UNKNOWN_YEAR = 1904
+"""Triton and vLLM write no year. Where docker gives none either, dates are put in this leap year."""
+HALF_A_YEAR = 6
+
+LEVELS = {
+    "I": "INFO", "W": "WARNING", "E": "ERROR", "F": "FATAL", "V": "VERBOSE", "D": "DEBUG", "CRITICAL": "FATAL",
+}  # fmt: skip
+
+ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+GLUED = re.compile(r"(?<=(?:it/s|s/it)\])(?=[A-Z(\[])")
+"""Where the next text follows a progress bar that has no line end."""
+
+PREFIXES = (
+    re.compile(r"(?P<docker>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{1,6}) \| ?", re.A),  # Docker Desktop
+    re.compile(r"(?P<docker>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)) ?", re.A),  # docker --timestamps
+    re.compile(r"[\w.-]+-\d+ +\| ", re.A),  # docker compose
+)  # fmt: skip
+PROCESS_TAG = re.compile(r"\((?P<name>[\w.-]+)(?: \w+=\w+)*? pid=(?P<pid>\d+)[^)]*\) ?", re.A)
+
+_CLOCK = r"(?P<clock>\d\d:\d\d:\d\d(?:\.\d{1,6})?)"
+_GLOG = rf"(?P<level>[IWEFV])(?P<month>\d\d)(?P<day>\d\d) {_CLOCK} +(?P<pid>\d+) "
+_DATE = rf"\[(?P<month>\d\d)/(?P<day>\d\d)/(?P<year>\d{{4}})-{_CLOCK}\] "
+FORMATS = tuple((component, re.compile(pattern, re.A)) for component, pattern in (
+    ("torch", rf"{_GLOG}(?P<source>\S*/\S*\.py:\d+)\] ?"),
+    ("triton", rf"{_GLOG}(?P<source>[^\s\]]+:\d+)\] ?"),
+    ("vllm", r"(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) (?P<month>\d\d)-(?P<day>\d\d) "
+             rf"{_CLOCK} \[?(?P<source>[^\s\]]+:\d+)\] ?"),
+    ("tensorrt-llm", rf"{_DATE}\[TRT-LLM\] (?:\[RANK \d+\] )?\[(?P<level>[IWEFV])\] ?"),
+    ("tensorrt", rf"{_DATE}\[TRT\] \[(?P<level>[IWEFV])\] ?"),
+    ("tensorrt-llm", r"\[TRT-LLM\] \[(?P<level>[IWEFV])\] ?"),
+    ("tensorrt-llm", r"\[TensorRT-LLM\]\[(?P<level>[A-Z]+)\] ?"),
+    ("tensorrt-llm", r"\[TensorRT-LLM\] "),
+    ("uvicorn", r"(?P<level>INFO|WARNING|ERROR|CRITICAL): +"),
+    ("docker", r"(?=(?:docker: )?Error response from daemon)"),
+))  # fmt: skip
+
+
+class Event(NamedTuple):
+    """One message of a log.
+
+    `time` is on the clock that `clock` names: "container" (the writer's own stamp) or "docker" (the wrapper's, where
+    the line has no stamp of its own); both are None where it has neither. `docker_time` is docker's stamp.
+    """
+
+    time: datetime | None
+    clock: str | None
+    level: str | None
+    component: str | None
+    source: str | None
+    pid: int | None
+    message: str
+    line: int
+    docker_time: datetime | None
+
+
+class LineParser:
+    """Turns the lines of one log into events; remembers the time, for the year that most lines lack."""
+
+    def __init__(self) -> None:
+        self._last: datetime | None = None
+
+    def parse(self, line: str, number: int) -> Iterator[tuple[Event, str]]:
+        """The events of one line, each with its text as it stands in the log: several where CRs or glue join them."""
+        for part in ANSI.sub("", line).split("\r"):
+            for text in GLUED.split(part):
+                if text.strip():
+                    yield self._event(text, number), text.rstrip()
+
+    def _event(self, text: str, number: int) -> Event:
+        docker_time, rest = _unwrap(text)
+        pid, component = None, None
+        while tag := PROCESS_TAG.match(rest):
+            pid, component, rest = _number(tag["pid"]), "vllm", rest[tag.end() :]
+        fields: dict[str, str | None] = {}
+        for name, pattern in FORMATS:
+            if found := pattern.match(rest):
+                component, fields, rest = name, found.groupdict(), rest[found.end() :]
+                break
+        time = self._time(fields, docker_time)
+        level = fields.get("level")
+        return Event(
+            time=time or docker_time,
+            clock="container" if time else "docker" if docker_time else None,
+            level=LEVELS.get(level, level) if level else None,
+            component=component,
+            source=fields.get("source"),
+            pid=_number(fields.get("pid")) or pid,
+            message=_unquote(rest.rstrip()),
+            line=number,
+            docker_time=docker_time,
+        )
+
+    def _time(self, fields: dict[str, str | None], docker_time: datetime | None) -> datetime | None:
+        month, day, clock = fields.get("month"), fields.get("day"), fields.get("clock")
+        if not (month and day and clock):
+            return None
+        near = docker_time or self._last
+        year = int(fields.get("year") or (near.year if near else UNKNOWN_YEAR))
+        if near and abs(near.month - int(month)) > HALF_A_YEAR and not fields.get("year"):
+            year += 1 if int(month) < near.month else -1
+        time = _iso(f"{year:04}-{month}-{day} {clock}")
+        self._last = time or self._last
+        return time
+
+
+def _unwrap(text: str) -> tuple[datetime | None, str]:
+    """Docker's stamp, if any, and the text without what wrappers put before it."""
+    time = None
+    for prefix in PREFIXES:
+        if found := prefix.match(text):
+            text = text[found.end() :]
+            if stamp := found.groupdict().get("docker"):
+                time = _iso(stamp)
+    return time, text
+
+
+def _iso(stamp: str) -> datetime | None:
+    """A naive datetime; a stamp with a time zone is turned into UTC. Python reads no more than six decimals."""
+    try:
+        time = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", stamp))
+        return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time
+    except (ValueError, OverflowError):
+        return None
+
+
+def _number(digits: str | None) -> int | None:
+    # No process id has more than ten digits, and int() refuses very long runs of them.
+    return int(digits) if digits and len(digits) <= 10 else None  # noqa: PLR2004
+
+
+def _unquote(message: str) -> str:
+    """Since 2024 Triton puts its messages in quotes, with line ends and quotes escaped."""
+    if len(message) < 2 or message[0] != '"' or message[-1] != '"':  # noqa: PLR2004
+        return message
+    plain = message[1:-1]
+    return re.sub(r"\\(.)", lambda m: {"n": "\n", "t": "\t"}.get(m[1], m[1]), plain) if "\\" in plain else plain
