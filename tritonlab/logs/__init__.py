@@ -1,5 +1,7 @@
-"""What a server said: text -> events -> stages, memory, models -> verdict."""
+"""What a server said: text -> events -> stages, memory, models -> findings -> verdict."""
 
-from tritonlab.logs.report import Finding, LogReader, LogReport, read_log
+from tritonlab.logs.findings import Finding
+from tritonlab.logs.report import LogReader, LogReport, read_log
+from tritonlab.logs.stages import FACTS, MEMORY, Stage
 
-__all__ = ["Finding", "LogReader", "LogReport", "read_log"]
+__all__ = ["FACTS", "MEMORY", "Finding", "LogReader", "LogReport", "Stage", "read_log"]

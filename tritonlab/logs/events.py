@@ -137,12 +137,14 @@ def _iso(stamp: str) -> datetime | None:
 
 def _number(digits: str | None) -> int | None:
     # No process id has more than ten digits, and int() refuses very long runs of them.
-    return int(digits) if digits and len(digits) <= 10 else None  # noqa: PLR2004
+    return int(digits) if digits and len(digits) <= 10 else None
 
 
 def _unquote(message: str) -> str:
     """Since 2024 Triton puts its messages in quotes, with line ends and quotes escaped."""
-    if len(message) < 2 or message[0] != '"' or message[-1] != '"':  # noqa: PLR2004
+    if len(message) < 2 or message[0] != '"' or message[-1] != '"':
         return message
     plain = message[1:-1]
-    return re.sub(r"\\(.)", lambda m: {"n": "\n", "t": "\t"}.get(m[1], m[1]), plain) if "\\" in plain else plain
+    return (
+        re.sub(r"\\(.)", lambda m: {"n": "\n", "t": "\t"}.get(m[1], m[1]), plain) if "\\" in plain else plain
+    )

@@ -6,9 +6,11 @@ All knowledge of wording stands in the tables: `STAGES`, `KINDS`, `FIGURES`, `MA
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tritonlab.logs.events import Event
 
@@ -24,7 +26,7 @@ FACTS: dict[str, tuple[str, str]] = {
     "container_cuda": ("text", "CUDA that the container was built with"),
     "gpu": ("text", "name of GPU 0"),
     "max_model_len": ("count", "context length, tokens"),
-    "model_gib_on_disk": ("number", "size of the checkpoint, GiB"),
+    "checkpoint_size": ("bytes", "size of the weights on disk"),
     "gpu_memory_total": ("bytes", "memory of the GPU"),
     "gpu_memory_utilization": ("number", "share of it that vLLM may take"),
     "gpu_memory_usable": ("bytes", "the product of the two"),
@@ -81,6 +83,7 @@ FIGURES: tuple[tuple[str, str], ...] = (
     (r"Collecting metrics for GPU 0: (?P<gpu>.+)", ""),
     (r"(?:vLLM API server version|LLM engine \(v|█  version) ?(?P<vllm_version>\d[\w.+]*)", ""),
     (r"Using max model len (?P<max_model_len>\d+)", ""),
+    (rf"Checkpoint size: (?P<checkpoint_size>{_SIZE})", ""),
     (r"Loading (?:model )?weights took (?P<weights_seconds>[\d.]+) seconds", ""),
     (rf"Model loading took (?P<weights>{_SIZE})(?: memory)? and (?P<model_loading_seconds>[\d.]+) seconds", ""),
     (rf"Loading model weights took (?P<weights>{_SIZE})", ""),
@@ -210,11 +213,17 @@ KINDS: dict[str, tuple[str, ...]] = {
 """The stages that a log of each kind ought to show, in order."""
 
 SIGNS: tuple[tuple[str, str], ...] = (
-    ("triton", r"^== Triton Inference Server ==|^\| Model +\| Version \| Status|^Started \w+InferenceService at"),
+    (
+        "triton",
+        r"^== Triton Inference Server ==|^\| Model +\| Version \| Status|^Started \w+InferenceService at",
+    ),
     ("vllm", r"^\| vllm +\|"),
     ("cpu", r"platform cpu|CPU KV cache size|^CUDA memory pool disabled|for KV cache on node"),
     ("tensorrt-llm", r"tensorrtllm|^\| tensorrt_llm +\|"),
-    ("build", r"^Total time of (?:constructing|building)|^Build TensorRT engine|^Serializing engine to|trtllm-build"),
+    (
+        "build",
+        r"^Total time of (?:constructing|building)|^Build TensorRT engine|^Serializing engine to|trtllm-build",
+    ),
 )
 """What a line reveals of the kind of log."""
 
@@ -222,6 +231,7 @@ MARKS: tuple[tuple[str, str], ...] = (
     ("ready", r"^Started (?:GRPCInference|HTTP)Service at|^Application startup complete|^Uvicorn running on"),
     ("built", r"^Engine serialized\. Total time|^Total time of building all engines"),
     ("stopped", r"^Signal \((?:2|15)\) received|^Shutting down|trigger received signal=SIG|^KeyboardInterrupt"),
+    ("fault", r"^Poll failed for model directory|^Failed to initialize Python stub|^EngineCore failed to start"),
     ("failed", r"^error: creating server|^failed to start \w+ service|^(?:docker: )?Error response from daemon|"
                r"^(?:\w+: )?Engine core initialization failed|EngineDeadError|^terminate called after throwing|"
                r"^Signal \((?:6|7|8|11)\) received|Segfault encountered|^Stub process .* is unhealthy"),
@@ -235,15 +245,23 @@ SERVICE = re.compile(
 LIFECYCLE = (
     ("LOADING", re.compile(r"^loading: (?P<name>.+):(?P<version>\d+)$")),
     ("READY", re.compile(r"^successfully loaded '(?P<name>[^']+)'(?: version (?P<version>\d+))?")),
-    ("UNAVAILABLE", re.compile(r"^failed to load '(?P<name>[^']+)' version (?P<version>\d+): (?P<reason>.*)", re.S)),
+    (
+        "UNAVAILABLE",
+        re.compile(r"^failed to load '(?P<name>[^']+)' version (?P<version>\d+): (?P<reason>.*)", re.S),
+    ),
     ("UNLOADED", re.compile(r"^successfully unloaded '(?P<name>[^']+)' version (?P<version>\d+)")),
 )
 EXCEPTION = re.compile(r"^(?:[a-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Unavailable)\b(?:: |:?$)")
 HARMLESS_TRACE = re.compile(r"^--- Logging error ---|^Exception ignored in")
-ECHO = re.compile(r"Engine core initialization failed|EngineDeadError|Engine process failed to start|^SystemExit")
+ECHO = re.compile(
+    r"Engine core initialization failed|EngineDeadError|Engine process failed to start|^SystemExit"
+)
 """Errors that only pass on that something else failed."""
 
-MOST_FAULTS = 500
+UNLOADED = "unloaded"
+COMPONENTS = {"triton", "vllm", "tensorrt-llm"}
+MOST_FAULTS, MOST_CHARACTERS = 500, 2000
+"""What is kept of errors (and models), whatever the log holds."""
 _STAGES = [(name, re.compile(rule.opens), re.compile(rule.closes)) for name, rule in STAGES.items()]
 _FIGURES = [(re.compile(pattern), unit) for pattern, unit in FIGURES]
 _SIGNS = [(sign, re.compile(pattern)) for sign, pattern in SIGNS]
@@ -269,13 +287,18 @@ class Stage:
 
 @dataclass
 class Model:
-    """A model as Triton's log last spoke of it; `listed` when it stood in the table of models."""
+    """A model as Triton's log last spoke of it; `listed` when it stood in Triton's table of models."""
 
     name: str
     version: str
     status: str
     reason: str = ""
     listed: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """It could not be loaded, or broke; a model that was unloaded did not fail."""
+        return self.status == "UNAVAILABLE" and self.reason != UNLOADED
 
 
 @dataclass(frozen=True)
@@ -289,48 +312,48 @@ class Fault:
 
 @dataclass
 class _Seen:
-    opened: Event
+    opened: Event | None
     evidence: str
+    line: int
     done: Event | None = None
 
 
 @dataclass
 class Progress:
-    """What the lines of one log have told so far. `take` each event; the rest is read off at any time."""
+    """What the lines of one log have told so far: `take` each event, and read the rest off at any time."""
 
     facts: dict[str, Value] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
     models: dict[tuple[str, str], Model] = field(default_factory=dict)
     services: dict[str, str] = field(default_factory=dict)
     faults: dict[str, Fault] = field(default_factory=dict)
-    signs: set[str] = field(default_factory=set)
-    decided: str = ""
+    was_ready: bool = False
+    _outcome: str = ""
+    _error_last: bool = False
+    _signs: set[str] = field(default_factory=set)
     _stages: dict[str, _Seen] = field(default_factory=dict)
-    _error_pending: bool = False
     _traces: dict[int | None, bool] = field(default_factory=dict)
-    _header: tuple[str, ...] = ()
-    _row: tuple[str, str] | None = None
-    _last: Event | None = None
-    _first_time: datetime | None = None
-    _end_time: datetime | None = None
-    _ready_time: datetime | None = None
+    _columns: list[str] = field(default_factory=list)
+    _row: tuple[str, str] = ("", "")
+    # Events that bear a time: the first, the last, and the one at which a service came up.
+    _first: Event | None = None
+    _now: Event | None = None
+    _served: Event | None = None
     _offset: timedelta | None = None
 
     def take(self, event: Event, text: str) -> None:
         """Learn from one event; `text` is its line as it stands in the log."""
         self._clocks(event)
-        if event.component in {"triton", "vllm", "tensorrt-llm"}:
-            self.signs.add(event.component)
         message = event.message
-        self.signs.update(sign for sign, pattern in _SIGNS if pattern.search(message))
+        if event.component in COMPONENTS:
+            self._signs.add(event.component)
+        self._signs.update(sign for sign, pattern in _SIGNS if pattern.search(message))
         for pattern, unit in _FIGURES:
             if found := pattern.search(message):
                 self._figures(found.groupdict(), unit)
-        self._stage(event, text)
-        self._model(message, event, text)
-        if service := SERVICE.match(message):
-            self.services[(service["name"] or "HTTP").lower()] = service["address"]
-            self._ready_time = self._end_time
+        self._stage(message, event.line, text)
+        self._table(message, event.line, text)
+        self._lifecycle(event, text)
         self._trace(event, text)
         for mark, pattern in _MARKS:
             if pattern.search(message):
@@ -339,7 +362,7 @@ class Progress:
     @property
     def kind(self) -> str:
         """Which of `KINDS` this log is, by what it has shown so far."""
-        signs = self.signs
+        signs = self._signs
         cpu = "-cpu" if "cpu" in signs else ""
         if "triton" in signs:
             if "vllm" in signs:
@@ -352,59 +375,208 @@ class Progress:
     @property
     def verdict(self) -> str:
         """How it went: ready, starting, failed, stopped, built or unknown."""
-        if self.decided in {"failed", "built"}:
-            return self.decided
-        if any(model.status == "UNAVAILABLE" for model in self.models.values()):
+        if self._outcome == "failed" or any(model.failed for model in self.models.values()):
             return "failed"
-        if self.decided:
-            return self.decided
+        if self._outcome:
+            return self._outcome
         listed = [model for model in self.models.values() if model.listed]
         if listed and all(model.status == "READY" for model in listed):
             return "ready"
-        if self._error_pending:
+        if self._error_last:
             return "failed"
-        return "starting" if self.signs or self._stages else "unknown"
+        return "starting" if self.kind != "unknown" or self._stages else "unknown"
 
     def stages(self) -> list[Stage]:
         """The stages that this kind of log ought to show, in order, each as far as it has come."""
         names = KINDS[self.kind] or tuple(self._stages)
         begun = [name for name in names if name in self._stages]
-        open_last = begun[-1] if begun and not self._stages[begun[-1]].done else None
-        starts = {name: self._start(name) for name in begun}
-        times = sorted({time for time in starts.values() if time})
-        end = self._aligned_end()
-        result = []
+        starts = {name: start for name in begun if (start := self._start(name))}
+        at_work = begun[-1] if begun and not self._stages[begun[-1]].done else None
+        stages = []
         for name in names:
-            seen = self._stages.get(name)
-            if seen is None:
-                if not STAGES[name].optional:
-                    result.append(Stage(name, "missing", None, None, "", None))
-                continue
-            status = "reached"
-            if name == open_last:
-                status = "failed" if self.verdict == "failed" else "running"
-            start = starts[name]
-            seconds = self._stated(name)
-            if seconds is None and start is not None:
-                following = next((time for time in times if time > start), None) or end
-                seconds = max((following - start).total_seconds(), 0.0) if following else None
-            line = (seen.done or seen.opened).line
-            result.append(Stage(name, status, start, seconds, seen.evidence, line))
-        return result
+            if seen := self._stages.get(name):
+                status = "reached"
+                if name == at_work:
+                    status = "failed" if self.verdict == "failed" else "running"
+                seconds = self._stated(name)
+                if seconds is None:
+                    seconds = self._until_next(name, starts, names)
+                stages.append(Stage(name, status, starts.get(name), seconds, seen.evidence, seen.line))
+            elif not STAGES[name].optional:
+                stages.append(Stage(name, "missing", None, None, "", None))
+        return stages
 
-    @property
-    def was_ready(self) -> bool:
-        """The server served at some time, whatever came after."""
-        return self._ready_time is not None or "ready" in self._outcomes
-
-    def times(self) -> dict[str, Value]:
-        """The facts that clocks give: elapsed_seconds, startup_seconds, clock_offset_seconds."""
-        found: dict[str, Value] = {}
-        first = self._align(self._first)
-        if first:
-            for key, moment in (("elapsed_seconds", self._end), ("startup_seconds", self._served)):
-                if (end := self._align(moment)) and end >= first:
-                    found[key] = (end - first).total_seconds()
+    def clock_facts(self) -> dict[str, Value]:
+        """The facts that the clocks tell: elapsed_seconds, startup_seconds, clock_offset_seconds."""
+        facts: dict[str, Value] = {}
+        for key, event in (("elapsed_seconds", self._now), ("startup_seconds", self._served)):
+            seconds = _between(self._aligned(self._first), self._aligned(event))
+            if seconds is not None and seconds >= 0:
+                facts[key] = round(seconds, 6)
         if self._offset is not None:
-            found["clock_offset_seconds"] = round(self._offset.total_seconds())
-        return found
+            facts["clock_offset_seconds"] = round(self._offset.total_seconds())
+        return facts
+
+    def _clocks(self, event: Event) -> None:
+        if event.time is None:
+            return
+        self._first = self._first or event
+        self._now = event
+        if event.docker_time and event.clock == "container":
+            # Docker stamps a line after it was written: the least difference is nearest to that of the clocks.
+            apart = event.docker_time - event.time
+            self._offset = apart if self._offset is None else min(self._offset, apart)
+
+    def _aligned(self, event: Event | None) -> datetime | None:
+        """The event's time on the container's clock; on docker's, if the log has no other."""
+        if event is None:
+            return None
+        if event.docker_time and self._offset is not None:
+            try:
+                return event.docker_time - timedelta(seconds=round(self._offset.total_seconds()))
+            except OverflowError:
+                return None
+        return event.time
+
+    def _figures(self, groups: dict[str, str | None], unit: str) -> None:
+        for key, text in groups.items():
+            target: dict[str, Any] = self.memory if key in MEMORY else self.facts
+            if text is None or key in target:
+                continue
+            with suppress(ValueError, OverflowError):
+                target[key] = _READ[FACTS[key][0] if key in FACTS else "bytes"](text + unit)
+
+    def _stage(self, message: str, line: int, text: str) -> None:
+        for name, opens, closes in _STAGES:
+            seen = self._stages.get(name)
+            if seen is None and opens.search(message):
+                seen = self._stages[name] = _Seen(self._now, text, line)
+                self._error_last = False
+            if seen and closes.search(message):
+                if not seen.done:
+                    self._error_last = False
+                seen.done, seen.evidence, seen.line = self._now, text, line
+
+    def _start(self, name: str) -> datetime | None:
+        seen, stated = self._stages[name], self._stated(name)
+        done = self._aligned(seen.done)
+        if stated is not None and done:
+            with suppress(OverflowError):
+                return done - timedelta(seconds=stated)
+        return self._aligned(seen.opened)
+
+    def _stated(self, name: str) -> float | None:
+        stated = [self.facts[key] for key in STAGES[name].seconds if key in self.facts]
+        return stated[0] if stated and isinstance(stated[0], float) else None
+
+    def _until_next(self, name: str, starts: dict[str, datetime], names: tuple[str, ...]) -> float | None:
+        """The time to the stage that began next, to this one's last line if it was the last."""
+        start = starts.get(name)
+        if start is None:
+            return None
+        order = names.index(name)
+        later = [
+            other
+            for place, other in ((names.index(key), time) for key, time in starts.items())
+            if other > start or (other == start and place > order)
+        ]
+        end = min(later) if later else self._aligned(self._stages[name].done or self._now)
+        return max(_between(start, end) or 0.0, 0.0)
+
+    def _table(self, message: str, line: int, text: str) -> None:
+        """Read a row of Triton's tables; only the one of models says more than FIGURES take."""
+        if not message.startswith("|"):
+            if not message.startswith("+-"):
+                self._columns = []
+            return
+        cells = [cell.strip() for cell in message.strip("|").split("|", 2)]
+        if not self._columns:
+            self._columns = cells
+        elif self._columns == ["Model", "Version", "Status"] and len(cells) == len(self._columns):
+            name, version, status = cells
+            word, _, reason = status.partition(": ")
+            if name:
+                self._row = (name, version)
+                known = self.models.get(self._row)
+                if known and known.failed and word == "UNAVAILABLE":
+                    known.listed = True
+                    self._row = ("", "")
+                else:
+                    self._model(Model(name, version, word, reason, listed=True), line, text)
+            elif status and self._row in self.models:
+                self.models[self._row].reason += f" {status}"
+            else:
+                self._row = ("", "")
+
+    def _lifecycle(self, event: Event, text: str) -> None:
+        for status, pattern in LIFECYCLE:
+            if found := pattern.match(event.message):
+                fields = found.groupdict()
+                same = [version for name, version in self.models if name == fields["name"]]
+                for version in [fields.get("version")] if fields.get("version") else same or [""]:
+                    reason = (fields.get("reason") or "").split("\n")[0].split("\\n")[0]
+                    state, reason = ("UNAVAILABLE", UNLOADED) if status == "UNLOADED" else (status, reason)
+                    self._model(Model(fields["name"], version or "", state, reason), event.line, text)
+        if service := SERVICE.match(event.message):
+            self.services[(service["name"] or "HTTP").lower()] = service["address"]
+            self._served = self._now
+
+    def _model(self, model: Model, line: int, text: str) -> None:
+        if len(self.models) < MOST_FAULTS or (model.name, model.version) in self.models:
+            self.models[model.name, model.version] = model
+        if model.failed:
+            self._fault(model.reason, text, line)
+
+    def _trace(self, event: Event, text: str) -> None:
+        """Note the exception that a traceback ends with, or that stands alone."""
+        message = event.message
+        if HARMLESS_TRACE.match(message):
+            self._traces[event.pid] = True
+        elif event.level in {None, "ERROR", "FATAL"} and EXCEPTION.match(message):
+            if not self._traces.pop(event.pid, False):
+                self._fault(message, text, event.line)
+        elif event.level in {"ERROR", "FATAL"} and event.component in {"tensorrt", "tensorrt-llm"}:
+            self._fault(message, text, event.line)
+
+    def _decide(self, mark: str, event: Event, text: str) -> None:
+        ended = self._outcome == "stopped" and self.was_ready
+        if mark == "ready":
+            self.was_ready, self._outcome = True, mark
+            self._served = self._now
+        elif mark == "built":
+            self._outcome = mark
+        elif mark == "stopped" and self._outcome != "failed":
+            self._outcome = mark
+        elif mark == "failed" and not ended:
+            # What goes wrong while a server shuts down on request did not make it fail.
+            self._outcome = mark
+        if mark in {"failed", "fault"} and not ended:
+            self._fault(event.message.split("\n")[0], text, event.line)
+
+    def _fault(self, fault: str, text: str, line: int) -> None:
+        self._error_last = True
+        if len(self.faults) < MOST_FAULTS or ECHO.search(fault):
+            self.faults.setdefault(fault[:MOST_CHARACTERS], Fault(fault, text, line))
+
+
+def _between(start: datetime | None, end: datetime | None) -> float | None:
+    return (end - start).total_seconds() if start and end else None
+
+
+def _bytes(text: str) -> int:
+    number, unit = re.fullmatch(r"(-?[\d.]+) ?([KMG]?i?B?)", text).groups()  # type: ignore[union-attr]
+    return round(float(number) * _UNITS[unit])
+
+
+def _seconds(text: str) -> float:
+    return sum(float(part) * 60**place for place, part in enumerate(reversed(text.split(":"))))
+
+
+_READ: dict[str, Callable[[str], Value]] = {
+    "text": str.strip,
+    "bytes": _bytes,
+    "seconds": _seconds,
+    "count": lambda text: int(text.replace(",", "")),
+    "number": float,
+    "numbers": lambda text: tuple(int(part) for part in text.split(",")),
+}
