@@ -13,7 +13,7 @@ from tritonlab.doctor import doctor
 
 if TYPE_CHECKING:
     from tritonlab.client import Client
-    from tritonlab.course import check, data, expect_error
+    from tritonlab.course import check, data, expect_error, show, tutor_model, workspace
     from tritonlab.errors import TritonlabError
     from tritonlab.logs import read_log
     from tritonlab.repository import ModelRepository
@@ -32,6 +32,9 @@ __all__ = [
     "expect_error",
     "read_log",
     "serve",
+    "show",
+    "tutor_model",
+    "workspace",
 ]
 
 _HOMES = {
@@ -44,6 +47,9 @@ _HOMES = {
     "expect_error": "tritonlab.course",
     "read_log": "tritonlab.logs",
     "serve": "tritonlab.servers",
+    "show": "tritonlab.course",
+    "tutor_model": "tritonlab.course",
+    "workspace": "tritonlab.course",
 }
 
 

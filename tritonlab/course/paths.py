@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -39,6 +41,33 @@ def data(name: str) -> Path:
         known = [str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()]
         raise CourseError(f"The course has no data file {name!r}.", _nearest(name, known))
     return path
+
+
+def tutor_model() -> str:
+    """The tutor model's folder, relative to the working folder, as model.json can name it."""
+    from tritonlab.engine.tutor import MODEL
+
+    return os.path.relpath(MODEL)
+
+
+def workspace(name: str) -> Path:
+    """An empty folder for a notebook to work in, under the working folder; what an earlier run left in it is deleted.
+
+    Raises:
+        CourseError: the name is that of a folder which holds something that no run of the course made.
+    """
+    folder = Path(name)
+    mark = folder / ".tritonlab-workspace"
+    if folder.exists():
+        if not mark.exists() and any(folder.iterdir()):
+            raise CourseError(
+                f"The folder {name!r} is not empty, and it is not a workspace of this course.",
+                "Give the parameter `workspace` another name.",
+            )
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    mark.touch()
+    return folder
 
 
 def notebooks(numbers: Iterable[str] = ()) -> list[Path]:

@@ -1,11 +1,16 @@
-"""Show an error that a lesson provokes on purpose, so that the notebook goes on."""
+"""Show what a plain cell output would not: an expected error that must not stop the run, a figure with its text."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from tritonlab.errors import CourseError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @contextmanager
@@ -21,3 +26,12 @@ def expect_error(kind: type[Exception] = Exception) -> Iterator[None]:
         print(f"{type(error).__name__}: {error}")
     else:
         raise CourseError(f"An error of kind {kind.__name__} was expected here, and none came.")
+
+
+def show(figure: Figure, text: str) -> None:
+    """Display a figure with a text that says what it shows, for those who do not see it."""
+    from IPython.display import display
+
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=110)
+    display({"image/png": image.getvalue(), "text/plain": text}, raw=True)  # type: ignore[no-untyped-call]
