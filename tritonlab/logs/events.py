@@ -1,6 +1,6 @@
 """Lines of a log -> events: who said what, when, by which clock.
 
-`PREFIXES` holds what wrappers put before a line, `FORMATS` what the writers themselves do: the first that matches.
+`PREFIXES` holds what wrappers put before a line, `FORMATS` what the writers do: the first that matches.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ UNKNOWN_YEAR = 1904
 HALF_A_YEAR = 6
 
 LEVELS = {
-    "I": "INFO", "W": "WARNING", "E": "ERROR", "F": "FATAL", "V": "VERBOSE", "D": "DEBUG", "CRITICAL": "FATAL",
+    "I": "INFO", "W": "WARNING", "E": "ERROR", "F": "FATAL", "V": "VERBOSE", "CRITICAL": "FATAL",
 }  # fmt: skip
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 GLUED = re.compile(r"(?<=(?:it/s|s/it)\])(?=[A-Z(\[])")
 """Where the next text follows a progress bar that has no line end."""
 
+# Docker Desktop's view, `docker logs --timestamps`, docker compose.
 PREFIXES = (
-    re.compile(r"(?P<docker>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{1,6}) \| ?", re.A),  # Docker Desktop
-    re.compile(r"(?P<docker>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)) ?", re.A),  # docker --timestamps
-    re.compile(r"[\w.-]+-\d+ +\| ", re.A),  # docker compose
+    re.compile(r"(?P<docker>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{1,6}) \| ?", re.A),
+    re.compile(r"(?P<docker>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)) ?", re.A),
+    re.compile(r"[\w.-]+-\d+ +\| ", re.A),
 )  # fmt: skip
 PROCESS_TAG = re.compile(r"\((?P<name>[\w.-]+)(?: \w+=\w+)*? pid=(?P<pid>\d+)[^)]*\) ?", re.A)
 
@@ -34,7 +35,7 @@ _GLOG = rf"(?P<level>[IWEFV])(?P<month>\d\d)(?P<day>\d\d) {_CLOCK} +(?P<pid>\d+)
 _DATE = rf"\[(?P<month>\d\d)/(?P<day>\d\d)/(?P<year>\d{{4}})-{_CLOCK}\] "
 FORMATS = tuple((component, re.compile(pattern, re.A)) for component, pattern in (
     ("torch", rf"{_GLOG}(?P<source>\S*/\S*\.py:\d+)\] ?"),
-    ("triton", rf"{_GLOG}(?P<source>[^\s\]]+:\d+)\] ?"),
+    ("triton", rf"{_GLOG}(?P<source>[^\s\]]+:\d+)\] *"),
     ("vllm", r"(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) (?P<month>\d\d)-(?P<day>\d\d) "
              rf"{_CLOCK} \[?(?P<source>[^\s\]]+:\d+)\] ?"),
     ("tensorrt-llm", rf"{_DATE}\[TRT-LLM\] (?:\[RANK \d+\] )?\[(?P<level>[IWEFV])\] ?"),
@@ -42,7 +43,7 @@ FORMATS = tuple((component, re.compile(pattern, re.A)) for component, pattern in
     ("tensorrt-llm", r"\[TRT-LLM\] \[(?P<level>[IWEFV])\] ?"),
     ("tensorrt-llm", r"\[TensorRT-LLM\]\[(?P<level>[A-Z]+)\] ?"),
     ("tensorrt-llm", r"\[TensorRT-LLM\] "),
-    ("uvicorn", r"(?P<level>INFO|WARNING|ERROR|CRITICAL): +"),
+    ("uvicorn", r"(?P<level>INFO|WARNING|ERROR|CRITICAL): {2,}"),
     ("docker", r"(?=(?:docker: )?Error response from daemon)"),
 ))  # fmt: skip
 
@@ -50,8 +51,8 @@ FORMATS = tuple((component, re.compile(pattern, re.A)) for component, pattern in
 class Event(NamedTuple):
     """One message of a log.
 
-    `time` is on the clock that `clock` names: "container" (the writer's own stamp) or "docker" (the wrapper's, where
-    the line has no stamp of its own); both are None where it has neither. `docker_time` is docker's stamp.
+    `time` is on the clock that `clock` names: "container" (the writer's own) or "docker" (the wrapper's,
+    where the line has no other); both are None where it has neither. `docker_time` is docker's stamp.
     """
 
     time: datetime | None
@@ -72,7 +73,7 @@ class LineParser:
         self._last: datetime | None = None
 
     def parse(self, line: str, number: int) -> Iterator[tuple[Event, str]]:
-        """The events of one line, each with its text as it stands in the log: several where CRs or glue join them."""
+        """The events of one line, each with its text in the log: several where CRs or glue join them."""
         for part in ANSI.sub("", line).split("\r"):
             for text in GLUED.split(part):
                 if text.strip():
@@ -127,8 +128,9 @@ def _unwrap(text: str) -> tuple[datetime | None, str]:
 
 
 def _iso(stamp: str) -> datetime | None:
-    """A naive datetime; a stamp with a time zone is turned into UTC. Python reads no more than six decimals."""
+    """A naive datetime; a stamp with a time zone is turned into UTC."""
     try:
+        # Docker writes nine decimals, Python reads six.
         time = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", stamp))
         return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time
     except (ValueError, OverflowError):
@@ -145,6 +147,4 @@ def _unquote(message: str) -> str:
     if len(message) < 2 or message[0] != '"' or message[-1] != '"':
         return message
     plain = message[1:-1]
-    return (
-        re.sub(r"\\(.)", lambda m: {"n": "\n", "t": "\t"}.get(m[1], m[1]), plain) if "\\" in plain else plain
-    )
+    return re.sub(r"\\(.)", lambda m: {"n": "\n", "t": "\t"}.get(m[1], m[1]), plain) if "\\" in plain else plain

@@ -13,7 +13,7 @@ from tritonlab.logs.stages import ECHO, Fault, Progress
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong: `severity` is "error" or "warning", `evidence` the line that proves it, `docs` a page to read."""
+    """What is wrong: severity "error" or "warning", the line that proves it, a page of documentation."""
 
     id: str
     severity: str

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import astuple
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from tritonlab.errors import LogUnreadable
 from tritonlab.logs.events import Event, LineParser
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 CHUNK = 1 << 16
 LONGEST_LINE = 1 << 20
 """A line of more bytes is read as several."""
+LONGEST_PATH = 4096
 GZIP = b"\x1f\x8b"
 GIB = 2**30
 COLORS = {"reached": "#3b82c4", "running": "#e0a030", "failed": "#c0392b"}
@@ -35,9 +36,9 @@ class LogReport:
 
     Attributes:
         verdict: "ready", "starting", "failed", "stopped", "built" or "unknown".
-        kind: what wrote it: "triton-vllm", "triton-vllm-cpu", "triton-tensorrtllm", "triton", "vllm", "vllm-cpu",
-            "trtllm-build" or "unknown".
-        memory: bytes by use (the keys are those of `tritonlab.logs.MEMORY`); what the log does not say is absent.
+        kind: what wrote it: "triton-vllm", "triton-vllm-cpu", "triton-tensorrtllm", "triton", "vllm",
+            "vllm-cpu", "trtllm-build" or "unknown".
+        memory: bytes by use, under the keys of `tritonlab.logs.MEMORY`; what the log does not say is absent.
         services: "grpc", "http" and "metrics" -> "host:port".
         facts: other figures; `tritonlab.logs.FACTS` has the keys with their units.
         findings: the root cause of a failure.
@@ -58,8 +59,8 @@ class LogReport:
     def events(self) -> pd.DataFrame:
         """Every message: time, clock, level, component, source, pid, message, line, docker_time.
 
-        A line bears up to two times: its writer's (clock "container") and docker's. `time` is the writer's where there
-        is one. Without a year in the log it is in 1904.
+        A line bears up to two times: its writer's (clock "container") and docker's. `time` is the writer's
+        where there is one. Without a year in the log it is in 1904.
         """
         import pandas as pd
 
@@ -77,9 +78,7 @@ class LogReport:
             columns=["stage", "status", "start", "seconds", "evidence", "line"],
         )
         start = pd.to_datetime(frame["start"], errors="coerce")
-        return frame.assign(
-            start=start, seconds=frame["seconds"].astype(float), line=frame["line"].astype("Int64")
-        )
+        return frame.assign(start=start, seconds=frame["seconds"].astype(float), line=frame["line"].astype("Int64"))
 
     @property
     def models(self) -> pd.DataFrame:
@@ -95,14 +94,13 @@ class LogReport:
 
         timed = [(stage, stage.start, stage.seconds or 0.0) for stage in self._stages if stage.start]
         first = min((start for _, start, _ in timed), default=None)
+        figure: Figure
         figure, axes = plt.subplots(figsize=(9, 1.2 + 0.36 * max(len(timed), 1)), layout="constrained")
         for row, (stage, start, seconds) in enumerate(timed):
             left = (start - first).total_seconds() if first else 0.0
             axes.barh(row, seconds, left=left, color=COLORS[stage.status], height=0.6, linewidth=1.5,
                       edgecolor=COLORS[stage.status])  # fmt: skip
-            axes.annotate(
-                _seconds(seconds), (left + seconds, row), (5, 0), textcoords="offset points", va="center"
-            )
+            axes.annotate(_seconds(seconds), (left + seconds, row), (5, 0), textcoords="offset points", va="center")
         axes.set_yticks(range(len(timed)), [stage.name for stage, _, _ in timed])
         axes.invert_yaxis()
         axes.margins(x=0.14)
@@ -125,39 +123,34 @@ class LogReport:
         parts = [f"<p><b>{self.verdict}</b>: {self.kind}, {len(self._events)} messages{self._span()}</p>"]
         for heading, rows in self._sections():
             cells = "".join(
-                "<tr>"
-                + "".join(f"<td style='text-align:left'>{html.escape(cell)}</td>" for cell in row)
-                + "</tr>"
+                "<tr>" + "".join(f"<td style='text-align:left'>{html.escape(cell)}</td>" for cell in row) + "</tr>"
                 for row in rows
             )
             parts.append(f"<table><caption style='text-align:left'><b>{heading}</b></caption>{cells}</table>")
         return "".join(parts)
 
     def _span(self) -> str:
-        facts = self.facts
-        told = [
-            f"{facts[key]:.1f} s {what}"
-            for key, what in (
-                ("elapsed_seconds", "from first to last"),
-                ("startup_seconds", "to the last service"),
-            )
-            if key in facts
-        ]
-        if hours := facts.get("clock_offset_seconds"):
-            told.append(f"docker's clock is {hours} s ahead of the container's")
-        return "".join(f", {text}" for text in told)  # fmt: skip
+        told = {"elapsed_seconds": "from first to last", "startup_seconds": "to the last service"}
+        texts = [f", {self.facts[key]:.1f} s {what}" for key, what in told.items() if key in self.facts]
+        if offset := self.facts.get("clock_offset_seconds"):
+            texts.append(f", docker's clock is {offset} s ahead of the container's")
+        return "".join(texts)
 
     def _sections(self) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
-        """The report as tables of text: (heading, rows), empty ones left out."""
-        sections = (
-            ("findings", [(f.severity, f.id, f"{f.title}: {f.cause}", f"line {f.line}", f.fix) for f in self.findings]),
-            ("models", [(m.name, m.version, m.status, m.reason) for m in self._models]),
-            ("services", list(self.services.items())),
-            ("stages", [(s.name, s.status, _seconds(s.seconds), f"line {s.line}" if s.line else "")
-                        for s in self._stages]),
-            ("memory", [(use, f"{size / GIB:.4g} GiB", MEMORY[use]) for use, size in self.memory.items()]),
-        )  # fmt: skip
-        return ((heading, rows) for heading, rows in sections if rows)
+        """The report as tables of text: (heading, rows); empty ones are left out."""
+        found: list[tuple[str, ...]] = [(f.id, f"line {f.line}", f"{f.title}: {f.cause}", f.fix) for f in self.findings]
+        models: list[tuple[str, ...]] = [(m.name, m.version, m.status, m.reason) for m in self._models]
+        stages: list[tuple[str, ...]] = [
+            (s.name, s.status, _seconds(s.seconds), f"line {s.line}" if s.line else "") for s in self._stages
+        ]
+        memory: list[tuple[str, ...]] = [
+            (use, f"{size / GIB:.4g} GiB", MEMORY[use]) for use, size in self.memory.items()
+        ]
+        services: list[tuple[str, ...]] = [*self.services.items()]
+        headings = ("findings", "models", "services", "stages", "memory")
+        for heading, rows in zip(headings, (found, models, services, stages, memory), strict=True):
+            if rows:
+                yield heading, rows
 
 
 class LogReader:
@@ -175,17 +168,15 @@ class LogReader:
 
     def feed(self, chunk: str | bytes) -> None:
         """Take the next piece of the log."""
-        data = chunk.encode(errors="replace") if isinstance(chunk, str) else bytes(chunk)
-        *lines, rest = data.split(b"\n")
-        if lines:
-            lines[0] = self._rest + lines[0]
-            self._rest = b""
-        self._rest += rest
+        *lines, rest = _as_bytes(chunk).split(b"\n")
         for line in lines:
-            self._take(line)
+            self._take(self._rest + line)
+            self._rest = b""
+            self._lines += 1
+        self._rest += rest
         while len(self._rest) > LONGEST_LINE:
-            head, self._rest = self._rest[:LONGEST_LINE], self._rest[LONGEST_LINE:]
-            self._take(head)
+            self._take(self._rest[:LONGEST_LINE])
+            self._rest = self._rest[LONGEST_LINE:]
 
     @property
     def stages(self) -> list[Stage]:
@@ -197,15 +188,13 @@ class LogReader:
         unfinished = copy.copy(self)
         unfinished._parser, unfinished._progress = copy.deepcopy((self._parser, self._progress))
         unfinished._events = self._events.copy()
-        if self._rest:
-            unfinished._take(self._rest)
+        unfinished._take(self._rest)
         return LogReport(unfinished._events, unfinished._progress)
 
     def _take(self, line: bytes) -> None:
-        self._lines += 1
-        for start in range(0, len(line) or 1, LONGEST_LINE):
+        for start in range(0, len(line), LONGEST_LINE):
             part = line[start : start + LONGEST_LINE].decode(errors="replace")
-            for event, text in self._parser.parse(part, self._lines):
+            for event, text in self._parser.parse(part, self._lines + 1):
                 self._events.append(event)
                 self._progress.take(event, text)
 
@@ -236,9 +225,7 @@ def _chunks(source: Source) -> Iterator[bytes]:
                 yield from iter(lambda: file.read(CHUNK), b"")
         except OSError as error:
             why = error.strerror or str(error)
-            raise LogUnreadable(
-                f"The log {path} cannot be opened: {why}.", "Give the path of a log file."
-            ) from error
+            raise LogUnreadable(f"The log {path} cannot be opened: {why}.", "Give the path of a log file.") from error
     elif hasattr(source, "read"):
         while chunk := source.read(CHUNK):
             yield _as_bytes(chunk)
@@ -265,14 +252,11 @@ def _as_bytes(piece: object) -> bytes:
 
 
 def _is_path(text: str) -> bool:
-    """Text of several lines is a log; one line is a path if it names a file or could hardly be anything else."""
-    if not text or "\n" in text or "\0" in text:
+    """Several lines are a log; a single one is a path if it names a file or looks like nothing else."""
+    if not 0 < len(text) < LONGEST_PATH or "\n" in text or "\0" in text:
         return False
     looks_like_one = text.endswith((".log", ".txt", ".gz")) or ("/" in text and " " not in text)
-    try:
-        return looks_like_one or Path(text).is_file()
-    except (OSError, ValueError):
-        return False
+    return looks_like_one or Path(text).is_file()
 
 
 def _unzipped(chunks: Iterator[bytes]) -> Iterator[bytes]:

@@ -1,6 +1,6 @@
 """What a log tells beside its events: stages, figures, models, services, faults and the verdict.
 
-All knowledge of wording stands in the tables: `STAGES`, `KINDS`, `FIGURES`, `MARKS` and `SIGNS`.
+What servers write stands in the tables: `FIGURES`, `STAGES`, `KINDS`, `SIGNS`, `MARKS` and what follows.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from tritonlab.logs.events import Event
 
+# fmt: off
 Value = int | float | str | tuple[int, ...]
 
 FACTS: dict[str, tuple[str, str]] = {
@@ -25,81 +26,81 @@ FACTS: dict[str, tuple[str, str]] = {
     "driver_cuda": ("text", "newest CUDA that the driver supports"),
     "container_cuda": ("text", "CUDA that the container was built with"),
     "gpu": ("text", "name of GPU 0"),
-    "max_model_len": ("count", "context length, tokens"),
-    "checkpoint_size": ("bytes", "size of the weights on disk"),
+    "compute_capability": ("numbers", "of the GPU: (major, minor)"),
+    "sm_count": ("count", "streaming multiprocessors of the GPU"),
+    "sm_clock_mhz": ("count", "their clock"),
+    "float16_tflops": ("count", "their arithmetic at float16"),
     "gpu_memory_total": ("bytes", "memory of the GPU"),
     "gpu_memory_utilization": ("number", "share of it that vLLM may take"),
     "gpu_memory_usable": ("bytes", "the product of the two"),
-    "kv_cache_gpu_blocks": ("count", "KV-cache blocks on the GPU"),
-    "kv_cache_cpu_blocks": ("count", "KV-cache blocks for swapping, on the CPU"),
+    "checkpoint_size": ("bytes", "the weights on disk"),
+    "max_model_len": ("count", "context length, tokens"),
+    "kv_cache_gpu_blocks": ("count", "blocks of the KV cache on the GPU"),
+    "kv_cache_cpu_blocks": ("count", "blocks on the CPU, to swap to"),
     "kv_cache_tokens": ("count", "tokens that the KV cache holds"),
-    "max_concurrency": ("number", "requests of concurrency_tokens tokens that fit the KV cache at once"),
-    "concurrency_tokens": ("count", "tokens per request that max_concurrency was worked out for"),
+    "max_concurrency": ("number", "requests of concurrency_tokens tokens that fit into the KV cache at once"),
+    "concurrency_tokens": ("count", "the tokens per request that max_concurrency is for"),
     "weights_seconds": ("seconds", "reading the weights"),
     "model_loading_seconds": ("seconds", "making the model and reading its weights"),
     "profile_seconds": ("seconds", "memory profiling"),
     "compile_seconds": ("seconds", "torch.compile"),
     "graph_capture_seconds": ("seconds", "capturing CUDA graphs"),
     "engine_init_seconds": ("seconds", "vLLM's profiling, KV cache and warm-up together"),
-    "compute_capability": ("numbers", "of the GPU, (major, minor)"),
-    "sm_count": ("count", "streaming multiprocessors of the GPU"),
-    "sm_clock_mhz": ("count", "their clock"),
-    "float16_tflops": ("count", "arithmetic at float16"),
     "network_seconds": ("seconds", "constructing the TensorRT network"),
-    "engine_generation_seconds": ("seconds", "TensorRT's engine generation"),
+    "engine_generation_seconds": ("seconds", "TensorRT's generation of the engine"),
     "build_seconds": ("seconds", "building one engine"),
-    "total_build_seconds": ("seconds", "building all engines"),
     "serialization_seconds": ("seconds", "writing the engine"),
+    "total_build_seconds": ("seconds", "building all engines"),
     "engine_path": ("text", "where the engine was written"),
     "repository": ("text", "Triton's model repository"),
     "elapsed_seconds": ("seconds", "from the first line with a time to the last"),
     "startup_seconds": ("seconds", "from the first line with a time to the service that came up last"),
     "clock_offset_seconds": ("seconds", "docker's clock minus the container's"),
 }
-"""The keys of `LogReport.facts`: how each value is read (bytes, seconds and counts are numbers), and what it is."""
+"""The keys of `LogReport.facts`: kind of value (all but text are numbers), and what it is."""
 
 MEMORY = {
     "weights": "the model's weights",
     "kv_cache": "KV cache",
     "activations": "peak of PyTorch's activations",
-    "non_torch": "what is taken outside PyTorch",
+    "non_torch": "taken outside PyTorch",
     "cuda_graphs": "CUDA graphs",
-    "pinned_pool": "Triton's pinned memory pool (on the host)",
-    "cuda_pool": "Triton's CUDA memory pool",
-    "peak_build": "TensorRT's peak on the GPU while building",
+    "pinned_pool": "Triton's pinned pool, on the host",
+    "cuda_pool": "Triton's CUDA pool",
+    "peak_build": "TensorRT's peak on the GPU during a build",
 }
 """The keys of `LogReport.memory`, all bytes."""
 
-_SIZE = r"-?[\d.]+ ?[KMG]i?B"
-FIGURES: tuple[tuple[str, str], ...] = (
-    (rf"Pinned memory pool is created at .* with size (?P<pinned_pool>\d+)", ""),
-    (rf"CUDA memory pool is created on device 0 with size (?P<cuda_pool>\d+)", ""),
+_SIZE = r"-?[\d.]+ ?(?:[KMG]i?B)?"
+FIGURES = tuple((re.compile(pattern), unit) for pattern, unit in (
+    (r"Pinned memory pool is created at .* with size (?P<pinned_pool>\d+)", ""),
+    (r"CUDA memory pool is created on device 0 with size (?P<cuda_pool>\d+)", ""),
     (r"^NVIDIA Release (?P<container_release>\d\d\.\d\d)", ""),
     (r"^Triton Server Version (?P<triton_version>[\d.]+)", ""),
     (r"^\| server_version +\| (?P<triton_version>[\d.]+)", ""),
     (r"^\| model_repository_path\[0\] +\| (?P<repository>.*?) *\|$", ""),
     (r"driver version (?P<driver_version>[\d.]+) which has support for CUDA (?P<driver_cuda>[\d.]+\d)", ""),
-    (r"^ *was built with CUDA (?P<container_cuda>[\d.]+\d) and", ""),
-    (r"Collecting metrics for GPU 0: (?P<gpu>.+)", ""),
+    (r"was built with CUDA (?P<container_cuda>[\d.]+\d) and", ""),
+    (r"^Collecting metrics for GPU 0: (?P<gpu>.+)", ""),
     (r"(?:vLLM API server version|LLM engine \(v|█  version) ?(?P<vllm_version>\d[\w.+]*)", ""),
     (r"Using max model len (?P<max_model_len>\d+)", ""),
     (rf"Checkpoint size: (?P<checkpoint_size>{_SIZE})", ""),
     (r"Loading (?:model )?weights took (?P<weights_seconds>[\d.]+) seconds", ""),
-    (rf"Model loading took (?P<weights>{_SIZE})(?: memory)? and (?P<model_loading_seconds>[\d.]+) seconds", ""),
-    (rf"Loading model weights took (?P<weights>{_SIZE})", ""),
+    (rf"Model loading took (?P<weights>{_SIZE})(?: memory)? and (?P<model_loading_seconds>[\d.]+) s", ""),
+    (rf"Loading model weights took (?P<weights>{_SIZE})$", ""),
     (rf"total_gpu_memory \((?P<gpu_memory_total>{_SIZE})\) x gpu_memory_utilization "
      rf"\((?P<gpu_memory_utilization>[\d.]+)\) = (?P<gpu_memory_usable>{_SIZE})", ""),
-    (rf"model weights take (?P<weights>{_SIZE}); non_torch_memory takes (?P<non_torch>{_SIZE}); PyTorch activation "
-     rf"peak memory takes (?P<activations>{_SIZE});.* KV Cache is (?P<kv_cache>{_SIZE})", ""),
+    (rf"model weights take (?P<weights>{_SIZE}); non_torch_memory takes (?P<non_torch>{_SIZE}); "
+     rf"PyTorch activation peak memory takes (?P<activations>{_SIZE});.* Cache is (?P<kv_cache>{_SIZE})", ""),
     (r"Memory profiling takes (?P<profile_seconds>[\d.]+) seconds", ""),
     (rf"Available KV cache memory: (?P<kv_cache>{_SIZE})", ""),
     (r"(?:Explicitly|Auto) set \((?P<kv_cache>[\d.]+)/[\d.]+\) GiB for KV cache", "GiB"),
     (r"KV cache size: (?P<kv_cache_tokens>[\d,]+) tokens", ""),
-    (r"Maximum concurrency for (?P<concurrency_tokens>[\d,]+) tokens per request: (?P<max_concurrency>[\d.]+)x", ""),
-    (r"# (?:GPU|CUDA|cuda) blocks: (?P<kv_cache_gpu_blocks>\d+), # CPU blocks: (?P<kv_cache_cpu_blocks>\d+)", ""),
+    (r"concurrency for (?P<concurrency_tokens>[\d,]+) tokens per request: (?P<max_concurrency>[\d.]+)x", ""),
+    (r"# \w+ blocks: (?P<kv_cache_gpu_blocks>\d+), # CPU blocks: (?P<kv_cache_cpu_blocks>\d+)", ""),
     (r"torch\.compile (?:takes|took) (?P<compile_seconds>[\d.]+) s in total", ""),
     (rf"Graph capturing finished in (?P<graph_capture_seconds>\d+) secs, took (?P<cuda_graphs>{_SIZE})", ""),
-    (r"init engine \(profile, .*\) took (?P<engine_init_seconds>[\d.]+) s", ""),
+    (r"init engine \(profile, .*?\) took (?P<engine_init_seconds>[\d.]+) s", ""),
     (r"^TensorRT[- ]LLM version: (?P<tensorrt_llm_version>\S+)", ""),
     (r"^Compute capability: \((?P<compute_capability>\d+, \d+)\)", ""),
     (r"^SM count: (?P<sm_count>\d+)", ""),
@@ -113,130 +114,105 @@ FIGURES: tuple[tuple[str, str], ...] = (
     (r"Total time of building all engines: (?P<total_build_seconds>[\d:]+)", ""),
     (r"^Serializing engine to (?P<engine_path>.+?)\.\.\.$", ""),
     (r"Engine serialized\. Total time: (?P<serialization_seconds>[\d:]+)", ""),
-)  # fmt: skip
-"""(pattern whose groups are keys of FACTS or MEMORY, unit of a number that bears none). The first in a log holds."""
+))
+"""(pattern whose groups are keys of FACTS or MEMORY, unit of a size that bears none); the first holds."""
 
 
 class StageRule(NamedTuple):
-    """A stage opens with the first line that `opens` matches and is done with the last that `closes` matches.
+    """A stage opens with the first line that `opens` matches, and is done with the last that `closes` does.
 
-    An optional stage need not come; `seconds` names the facts that state how long it took, best first.
+    Without `closes` one line is both. An optional stage need not come. `seconds` names the facts that state
+    how long it took, best first.
     """
 
     opens: str
-    closes: str
+    closes: str = ""
     optional: bool = False
     seconds: tuple[str, ...] = ()
 
 
-_LOADED = r"^successfully loaded '"
+_ENGINE_BEGINS = r"^Initializing an? (?:V\d )?LLM engine|^(?:Starting to load|Loading) model"
 STAGES: dict[str, StageRule] = {
-    "server banner": StageRule(r"^== Triton Inference Server ==", r"^== Triton Inference Server ==", optional=True),
+    "server banner": StageRule(r"^== Triton Inference Server ==", optional=True),
     "CUDA compatibility": StageRule(
         r"^WARNING: CUDA Minor Version|CUDA Forward Compat|^WARNING: The NVIDIA Driver was not detected",
-        r"Version Compatibility mode\.|CUDA Forward Compat|^WARNING: The NVIDIA Driver was not detected",
-        optional=True,
-    ),
-    "memory pools": StageRule(r"(?:[Pp]inned|CUDA) memory pool", r"CUDA memory pool"),
+        r"Version Compatibility mode\.|CUDA Forward Compat|^WARNING: The NVIDIA Driver", optional=True),
+    "memory pools": StageRule(r"[Pp]inned memory pool|CUDA memory pool", r"CUDA memory pool"),
     "backends": StageRule(r"^TRITONBACKEND_Initialize: |^\| Backend ", r"^\| Backend "),
-    "model load": StageRule(r"^loading: ", rf"^TRITONBACKEND_ModelInstanceInitialize|{_LOADED}"),
+    "model load": StageRule(r"^loading: ", r"^TRITONBACKEND_ModelInstanceInitialize"),
     "vLLM backend": StageRule(
-        r"^TRITONBACKEND_ModelInstanceInitialize|^Automatically detected platform",
-        r"^Initializing an? (?:V\d )?LLM engine|^(?:Starting to load|Loading) model",
-    ),
+        r"^TRITONBACKEND_ModelInstanceInitialize|^Automatically detected platform", _ENGINE_BEGINS),
     "vLLM": StageRule(
         r"vLLM API server version|█  version|^Automatically detected platform|^Resolved architecture|"
-        r"^Initializing an? (?:V\d )?LLM engine",
-        r"^Initializing an? (?:V\d )?LLM engine|^(?:Starting to load|Loading) model",
-    ),
+        + _ENGINE_BEGINS, _ENGINE_BEGINS),
     "weights": StageRule(
-        r"^(?:Starting to load|Loading) model|^Loading \w+ checkpoint shards|^Loading weights took|^Model loading took",
+        r"^(?:Starting to load|Loading) model|^Loading \w+ checkpoint|^Loading weights|^Model loading",
         r"^Loading (?:model )?weights took|^Model loading took",
-        seconds=("model_loading_seconds", "weights_seconds"),
-    ),
+        seconds=("model_loading_seconds", "weights_seconds")),
     "compile": StageRule(
-        r"cache directory: .*torch\.compile|^Dynamo bytecode|^Start compiling|^torch\.compile t|^Warming up model",
-        r"^torch\.compile t|^Warming up done",
-        optional=True,
-        seconds=("compile_seconds",),
-    ),
+        r"cache directory: .*torch\.compile|^Dynamo bytecode|^torch\.compile t|^Warming up for the comp",
+        r"^torch\.compile t|^Warming up done", optional=True, seconds=("compile_seconds",)),
     "memory profile": StageRule(
-        r"^the current vLLM instance can use|^Memory profiling takes|^Available KV cache memory|KV cache size: ",
-        r"reserved for KV Cache is|^Available KV cache memory|KV cache size: |^# \w+ blocks|^Maximum concurrency",
-    ),
-    "KV cache": StageRule(
-        r"^(?:Explicitly|Auto) set .* for KV cache|KV cache size: ",
-        r"^(?:Explicitly|Auto) set .* for KV cache|KV cache size: ",
-    ),
+        r"^the current vLLM instance can|^Memory profiling|^Available KV cache|KV cache size: |^# \w+ blocks",
+        r"reserved for KV Cache is|KV cache size: |^# \w+ blocks"),
+    "KV cache": StageRule(r"^(?:Explicitly|Auto) set .* for KV cache|KV cache size: ", r"KV cache size: "),
     "CUDA graphs": StageRule(
-        r"^Capturing (?:cudagraphs|CUDA graph)",
-        r"^Graph capturing finished",
-        optional=True,
-        seconds=("graph_capture_seconds",),
-    ),
-    "engine": StageRule(r"^init engine \(", r"^init engine \(", seconds=("engine_init_seconds",)),
-    "models ready": StageRule(_LOADED, r"^\| .*\| READY +\||^Started \w+Service at"),
+        r"^Capturing (?:cudagraphs|CUDA graph)", r"^Graph capturing finished",
+        optional=True, seconds=("graph_capture_seconds",)),
+    "engine": StageRule(r"^init engine \(", seconds=("engine_init_seconds",)),
+    "models ready": StageRule(r"^successfully loaded '|^\| .*\| READY +\|", r"^\| .*\| READY +\|"),
     "services": StageRule(
-        r"^Started \w+(?: Service|Service) at|^(?:Starting vLLM|Uvicorn running|Started server process)|"
-        r"^failed to start \w+ service",
-        r"^Started (?:HTTPService|Metrics Service) at|^Application startup complete",
-    ),
-    "plugins": StageRule(r"^TensorRT[- ]LLM version: |^Set .*plugin to ", r"^Set \S+ to "),
-    "GPU": StageRule(r"^Compute capability: ", r"^(?:SM|float16|Total Memory|Memory|NVLink|PCIe)", optional=True),
-    "network": StageRule(
-        r"^Total time of constructing network", r"^Total time of constructing network", seconds=("network_seconds",)
-    ),
+        r"^Started \w+ ?Service at|^(?:Starting vLLM|Uvicorn|Started server)|^failed to start \w+ serv",
+        r"^Started (?:HTTPService|Metrics Service) at|^Application startup complete"),
+    "plugins": StageRule(r"^TensorRT[- ]LLM version: |^Set \w+plugin to ", r"^Set \S+ to "),
+    "GPU": StageRule(r"^Compute capability: ", r"^(?:Total )?Memory|^SM ", optional=True),
+    "network": StageRule(r"^Total time of constructing network", seconds=("network_seconds",)),
     "engine build": StageRule(
-        r"^Build TensorRT engine",
-        r"^Total time of building (?!all)|^Engine generation completed",
-        seconds=("build_seconds", "engine_generation_seconds"),
-    ),
+        r"^Build TensorRT engine", r"^Total time of building (?!all)|^Engine generation completed",
+        seconds=("build_seconds", "engine_generation_seconds")),
     "serialization": StageRule(
-        r"^Serializing engine to ", r"^Engine serialized\.", seconds=("serialization_seconds",)
-    ),
-}  # fmt: skip
+        r"^Serializing engine to ", r"^Engine serialized\.", seconds=("serialization_seconds",)),
+}
 
 _VLLM = ("weights", "compile", "memory profile", "CUDA graphs", "engine")
 _VLLM_CPU = ("weights", "KV cache", "compile", "engine")
+_TRITON = ("memory pools", "backends", "model load", "models ready", "services")
 KINDS: dict[str, tuple[str, ...]] = {
     "triton-vllm": ("server banner", "CUDA compatibility", "memory pools", "model load", "vLLM backend",
                     *_VLLM, "models ready", "services"),
-    "triton-vllm-cpu": ("server banner", "memory pools", "model load", "vLLM backend",
-                        *_VLLM_CPU, "models ready", "services"),
-    "triton-tensorrtllm": ("memory pools", "backends", "model load", "models ready", "services"),
-    "triton": ("memory pools", "backends", "model load", "models ready", "services"),
+    "triton-vllm-cpu": ("server banner", "memory pools", "model load", "vLLM backend", *_VLLM_CPU,
+                        "models ready", "services"),
+    "triton-tensorrtllm": _TRITON,
+    "triton": _TRITON,
     "vllm": ("vLLM", *_VLLM, "services"),
     "vllm-cpu": ("vLLM", *_VLLM_CPU, "services"),
     "trtllm-build": ("plugins", "GPU", "network", "engine build", "serialization"),
     "unknown": (),
-}  # fmt: skip
+}
 """The stages that a log of each kind ought to show, in order."""
 
-SIGNS: tuple[tuple[str, str], ...] = (
-    (
-        "triton",
-        r"^== Triton Inference Server ==|^\| Model +\| Version \| Status|^Started \w+InferenceService at",
-    ),
+SIGNS = tuple((sign, re.compile(pattern)) for sign, pattern in (
+    ("triton", r"^== Triton Inference Server ==|^\| Model +\| Version \| Status|^Started GRPCInference"),
     ("vllm", r"^\| vllm +\|"),
     ("cpu", r"platform cpu|CPU KV cache size|^CUDA memory pool disabled|for KV cache on node"),
     ("tensorrt-llm", r"tensorrtllm|^\| tensorrt_llm +\|"),
-    (
-        "build",
-        r"^Total time of (?:constructing|building)|^Build TensorRT engine|^Serializing engine to|trtllm-build",
-    ),
-)
-"""What a line reveals of the kind of log."""
+    ("build", r"^Total time of (?:constructing|building)|^Build TensorRT|^Serializing engine|trtllm-build"),
+))
+"""What a line gives away of the kind of log, beside its component."""
 
-MARKS: tuple[tuple[str, str], ...] = (
+MARKS = tuple((mark, re.compile(pattern)) for mark, pattern in (
     ("ready", r"^Started (?:GRPCInference|HTTP)Service at|^Application startup complete|^Uvicorn running on"),
     ("built", r"^Engine serialized\. Total time|^Total time of building all engines"),
-    ("stopped", r"^Signal \((?:2|15)\) received|^Shutting down|trigger received signal=SIG|^KeyboardInterrupt"),
-    ("fault", r"^Poll failed for model directory|^Failed to initialize Python stub|^EngineCore failed to start"),
-    ("failed", r"^error: creating server|^failed to start \w+ service|^(?:docker: )?Error response from daemon|"
-               r"^(?:\w+: )?Engine core initialization failed|EngineDeadError|^terminate called after throwing|"
-               r"^Signal \((?:6|7|8|11)\) received|Segfault encountered|^Stub process .* is unhealthy"),
-)  # fmt: skip
-"""Lines that decide, unless a later one decides otherwise (see `Progress._decide`)."""
+    ("stopped", r"^Signal \((?:2|15)\) received|^Shutting down|received signal=SIG|^KeyboardInterrupt"),
+    ("fault", r"^Poll failed for model|^Failed to initialize Python stub|^EngineCore failed to start|"
+              r"gated repo|^40[13] Client Error"),
+    ("failed", r"^error: creating server|^failed to start \w+ service|^(?:docker: )?Error response from|"
+               r"Engine core initialization failed|EngineDeadError|^terminate called after throwing|"
+               r"^Signal \((?:6|7|8|11)\) received|Segfault encountered|^Stub process .* is unhealthy|"
+               r"vLLM engine of model .* has died"),
+))
+"""Lines that decide the verdict, until a later one decides otherwise; a "fault" only names a cause."""
+# fmt: on
 
 SERVICE = re.compile(
     r"^(?:Started (?P<name>GRPC|HTTP|Metrics)\w*(?: Service)? at |"
@@ -247,42 +223,39 @@ LIFECYCLE = (
     ("READY", re.compile(r"^successfully loaded '(?P<name>[^']+)'(?: version (?P<version>\d+))?")),
     (
         "UNAVAILABLE",
-        re.compile(r"^failed to load '(?P<name>[^']+)' version (?P<version>\d+): (?P<reason>.*)", re.S),
+        re.compile(r"^failed to load '(?P<name>[^']+)' version (?P<version>\d+): (?P<reason>.*)"),
     ),
     ("UNLOADED", re.compile(r"^successfully unloaded '(?P<name>[^']+)' version (?P<version>\d+)")),
 )
-EXCEPTION = re.compile(r"^(?:[a-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Unavailable)\b(?:: |:?$)")
-HARMLESS_TRACE = re.compile(r"^--- Logging error ---|^Exception ignored in")
+EXCEPTION = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit)(?:: |$)")
+HARMLESS = re.compile(r"^--- Logging error ---|^Exception ignored in")
 ECHO = re.compile(
-    r"Engine core initialization failed|EngineDeadError|Engine process failed to start|^SystemExit"
+    r"Engine core initialization failed|EngineDeadError|Engine process failed to start|^SystemExit|"
+    r"^EngineCore failed to start|^error: creating server|vLLM engine of model .* has died"
 )
 """Errors that only pass on that something else failed."""
 
 UNLOADED = "unloaded"
-COMPONENTS = {"triton", "vllm", "tensorrt-llm"}
-MOST_FAULTS, MOST_CHARACTERS = 500, 2000
-"""What is kept of errors (and models), whatever the log holds."""
-_STAGES = [(name, re.compile(rule.opens), re.compile(rule.closes)) for name, rule in STAGES.items()]
-_FIGURES = [(re.compile(pattern), unit) for pattern, unit in FIGURES]
-_SIGNS = [(sign, re.compile(pattern)) for sign, pattern in SIGNS]
-_MARKS = [(mark, re.compile(pattern)) for mark, pattern in MARKS]
+MOST = 500
+"""Of faults and of models, no more are kept, whatever the log holds."""
+_RULES = tuple((name, re.compile(rule.opens), re.compile(rule.closes or rule.opens)) for name, rule in STAGES.items())
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a start or a build: status is reached, running, failed or missing (not in the log, or not yet).
+    """One stage: status is reached, running, failed or missing (not in the log, or not yet).
 
-    `seconds` is what the log states, else the time until the next stage began; `start` is on the container's clock
-    where the log has it. `evidence` is the line that proves the status, `line` its number.
+    `seconds` is what the log states, else the time until the next stage began; `start` is on the container's
+    clock where the log has it. `evidence` is the line that shows the status, `line` its number.
     """
 
     name: str
     status: str
-    start: datetime | None
-    seconds: float | None
-    evidence: str
-    line: int | None
+    start: datetime | None = None
+    seconds: float | None = None
+    evidence: str = ""
+    line: int | None = None
 
 
 @dataclass
@@ -297,7 +270,7 @@ class Model:
 
     @property
     def failed(self) -> bool:
-        """It could not be loaded, or broke; a model that was unloaded did not fail."""
+        """It could not be loaded; a model that was unloaded did not fail."""
         return self.status == "UNAVAILABLE" and self.reason != UNLOADED
 
 
@@ -316,6 +289,7 @@ class _Seen:
     evidence: str
     line: int
     done: Event | None = None
+    closed: bool = False
 
 
 @dataclass
@@ -329,13 +303,13 @@ class Progress:
     faults: dict[str, Fault] = field(default_factory=dict)
     was_ready: bool = False
     _outcome: str = ""
-    _error_last: bool = False
+    _fault_last: bool = False
     _signs: set[str] = field(default_factory=set)
     _stages: dict[str, _Seen] = field(default_factory=dict)
-    _traces: dict[int | None, bool] = field(default_factory=dict)
+    _harmless: set[int | None] = field(default_factory=set)
     _columns: list[str] = field(default_factory=list)
-    _row: tuple[str, str] = ("", "")
-    # Events that bear a time: the first, the last, and the one at which a service came up.
+    _row: Model | None = None
+    # Events that bear a time: the first, the last, and the last at which a service came up.
     _first: Event | None = None
     _now: Event | None = None
     _served: Event | None = None
@@ -345,65 +319,68 @@ class Progress:
         """Learn from one event; `text` is its line as it stands in the log."""
         self._clocks(event)
         message = event.message
-        if event.component in COMPONENTS:
+        if event.component:
             self._signs.add(event.component)
-        self._signs.update(sign for sign, pattern in _SIGNS if pattern.search(message))
-        for pattern, unit in _FIGURES:
+        self._signs.update(sign for sign, pattern in SIGNS if pattern.search(message))
+        for pattern, unit in FIGURES:
             if found := pattern.search(message):
                 self._figures(found.groupdict(), unit)
         self._stage(message, event.line, text)
         self._table(message, event.line, text)
         self._lifecycle(event, text)
-        self._trace(event, text)
-        for mark, pattern in _MARKS:
+        self._exception(event, text)
+        for mark, pattern in MARKS:
             if pattern.search(message):
                 self._decide(mark, event, text)
 
     @property
     def kind(self) -> str:
         """Which of `KINDS` this log is, by what it has shown so far."""
-        signs = self._signs
-        cpu = "-cpu" if "cpu" in signs else ""
-        if "triton" in signs:
-            if "vllm" in signs:
+        cpu = "-cpu" if "cpu" in self._signs else ""
+        if "triton" in self._signs:
+            if "vllm" in self._signs:
                 return f"triton-vllm{cpu}"
-            return "triton-tensorrtllm" if "tensorrt-llm" in signs else "triton"
-        if "vllm" in signs:
+            return "triton-tensorrtllm" if "tensorrt-llm" in self._signs else "triton"
+        if "vllm" in self._signs:
             return f"vllm{cpu}"
-        return "trtllm-build" if "build" in signs else "unknown"
+        return "trtllm-build" if "build" in self._signs else "unknown"
 
     @property
     def verdict(self) -> str:
         """How it went: ready, starting, failed, stopped, built or unknown."""
-        if self._outcome == "failed" or any(model.failed for model in self.models.values()):
+        if any(model.failed for model in self.models.values()):
             return "failed"
         if self._outcome:
             return self._outcome
         listed = [model for model in self.models.values() if model.listed]
         if listed and all(model.status == "READY" for model in listed):
             return "ready"
-        if self._error_last:
+        if self._fault_last:
             return "failed"
         return "starting" if self.kind != "unknown" or self._stages else "unknown"
 
     def stages(self) -> list[Stage]:
         """The stages that this kind of log ought to show, in order, each as far as it has come."""
         names = KINDS[self.kind] or tuple(self._stages)
-        begun = [name for name in names if name in self._stages]
-        starts = {name: start for name in begun if (start := self._start(name))}
-        at_work = begun[-1] if begun and not self._stages[begun[-1]].done else None
+        starts = {name: self._start(name) for name in names if name in self._stages}
+        last = next(reversed(starts), None)
         stages = []
         for name in names:
             if seen := self._stages.get(name):
-                status = "reached"
-                if name == at_work:
-                    status = "failed" if self.verdict == "failed" else "running"
-                seconds = self._stated(name)
-                if seconds is None:
-                    seconds = self._until_next(name, starts, names)
-                stages.append(Stage(name, status, starts.get(name), seconds, seen.evidence, seen.line))
+                at_work = "failed" if self.verdict == "failed" else "running"
+                stated = self._stated(name)
+                stages.append(
+                    Stage(
+                        name,
+                        status=at_work if name == last and not seen.closed else "reached",
+                        start=starts[name],
+                        seconds=self._until_next(name, starts) if stated is None else stated,
+                        evidence=seen.evidence,
+                        line=seen.line,
+                    )
+                )
             elif not STAGES[name].optional:
-                stages.append(Stage(name, "missing", None, None, "", None))
+                stages.append(Stage(name, "missing"))
         return stages
 
     def clock_facts(self) -> dict[str, Value]:
@@ -412,7 +389,7 @@ class Progress:
         for key, event in (("elapsed_seconds", self._now), ("startup_seconds", self._served)):
             seconds = _between(self._aligned(self._first), self._aligned(event))
             if seconds is not None and seconds >= 0:
-                facts[key] = round(seconds, 6)
+                facts[key] = seconds
         if self._offset is not None:
             facts["clock_offset_seconds"] = round(self._offset.total_seconds())
         return facts
@@ -423,140 +400,132 @@ class Progress:
         self._first = self._first or event
         self._now = event
         if event.docker_time and event.clock == "container":
-            # Docker stamps a line after it was written: the least difference is nearest to that of the clocks.
+            # Docker stamps a line after it was written: the least difference is nearest to the clocks'.
             apart = event.docker_time - event.time
             self._offset = apart if self._offset is None else min(self._offset, apart)
 
     def _aligned(self, event: Event | None) -> datetime | None:
         """The event's time on the container's clock; on docker's, if the log has no other."""
-        if event is None:
-            return None
-        if event.docker_time and self._offset is not None:
-            try:
+        if event and event.docker_time and self._offset is not None:
+            with suppress(OverflowError):
                 return event.docker_time - timedelta(seconds=round(self._offset.total_seconds()))
-            except OverflowError:
-                return None
-        return event.time
+        return event.time if event else None
 
     def _figures(self, groups: dict[str, str | None], unit: str) -> None:
         for key, text in groups.items():
             target: dict[str, Any] = self.memory if key in MEMORY else self.facts
-            if text is None or key in target:
-                continue
-            with suppress(ValueError, OverflowError):
-                target[key] = _READ[FACTS[key][0] if key in FACTS else "bytes"](text + unit)
+            if text is not None and key not in target:
+                kind = FACTS[key][0] if key in FACTS else "bytes"
+                with suppress(ValueError, OverflowError):
+                    target[key] = _READ[kind](text + unit)
 
     def _stage(self, message: str, line: int, text: str) -> None:
-        for name, opens, closes in _STAGES:
+        for name, opens, closes in _RULES:
             seen = self._stages.get(name)
             if seen is None and opens.search(message):
                 seen = self._stages[name] = _Seen(self._now, text, line)
-                self._error_last = False
+                self._fault_last = False
             if seen and closes.search(message):
-                if not seen.done:
-                    self._error_last = False
-                seen.done, seen.evidence, seen.line = self._now, text, line
+                self._fault_last &= seen.closed
+                seen.done, seen.evidence, seen.line, seen.closed = self._now, text, line, True
+
+    def _stated(self, name: str) -> float | None:
+        stated = [self.facts[key] for key in STAGES[name].seconds if key in self.facts]
+        return float(stated[0]) if stated and isinstance(stated[0], float) else None
 
     def _start(self, name: str) -> datetime | None:
         seen, stated = self._stages[name], self._stated(name)
-        done = self._aligned(seen.done)
-        if stated is not None and done:
+        if stated is not None and (done := self._aligned(seen.done)):
             with suppress(OverflowError):
                 return done - timedelta(seconds=stated)
         return self._aligned(seen.opened)
 
-    def _stated(self, name: str) -> float | None:
-        stated = [self.facts[key] for key in STAGES[name].seconds if key in self.facts]
-        return stated[0] if stated and isinstance(stated[0], float) else None
-
-    def _until_next(self, name: str, starts: dict[str, datetime], names: tuple[str, ...]) -> float | None:
-        """The time to the stage that began next, to this one's last line if it was the last."""
-        start = starts.get(name)
+    def _until_next(self, name: str, starts: dict[str, datetime | None]) -> float | None:
+        """The time to the stage that began next; to this one's own end if it was the last to begin."""
+        start = starts[name]
         if start is None:
             return None
-        order = names.index(name)
+        order = list(starts)
+        after = order[order.index(name) + 1 :]
         later = [
-            other
-            for place, other in ((names.index(key), time) for key, time in starts.items())
-            if other > start or (other == start and place > order)
+            time for other, time in starts.items() if time and (time > start or (other in after and time == start))
         ]
-        end = min(later) if later else self._aligned(self._stages[name].done or self._now)
+        seen = self._stages[name]
+        end = min(later) if later else self._aligned(seen.done if seen.closed else self._now)
         return max(_between(start, end) or 0.0, 0.0)
 
     def _table(self, message: str, line: int, text: str) -> None:
         """Read a row of Triton's tables; only the one of models says more than FIGURES take."""
         if not message.startswith("|"):
             if not message.startswith("+-"):
-                self._columns = []
+                self._columns, self._row = [], None
             return
-        cells = [cell.strip() for cell in message.strip("|").split("|", 2)]
+        cells = [cell.strip() for cell in message[1:].rpartition("|")[0].split("|", 2)]
         if not self._columns:
             self._columns = cells
         elif self._columns == ["Model", "Version", "Status"] and len(cells) == len(self._columns):
-            name, version, status = cells
-            word, _, reason = status.partition(": ")
+            name, version, (status, _, reason) = cells[0], cells[1], cells[2].partition(": ")
             if name:
-                self._row = (name, version)
-                known = self.models.get(self._row)
-                if known and known.failed and word == "UNAVAILABLE":
-                    known.listed = True
-                    self._row = ("", "")
+                known = self.models.get((name, version))
+                if known and known.failed and status == "UNAVAILABLE":
+                    # The table only repeats, over several rows, what the line of the failure said.
+                    known.listed, self._row = True, None
                 else:
-                    self._model(Model(name, version, word, reason, listed=True), line, text)
-            elif status and self._row in self.models:
-                self.models[self._row].reason += f" {status}"
+                    self._row = Model(name, version, status.partition(" ")[0], reason, listed=True)
+                    self._model(self._row, line, text)
+            elif self._row and cells[2]:
+                self._row.reason += f" {cells[2]}"
             else:
-                self._row = ("", "")
+                self._row = None
 
     def _lifecycle(self, event: Event, text: str) -> None:
         for status, pattern in LIFECYCLE:
             if found := pattern.match(event.message):
-                fields = found.groupdict()
-                same = [version for name, version in self.models if name == fields["name"]]
-                for version in [fields.get("version")] if fields.get("version") else same or [""]:
-                    reason = (fields.get("reason") or "").split("\n")[0].split("\\n")[0]
-                    state, reason = ("UNAVAILABLE", UNLOADED) if status == "UNLOADED" else (status, reason)
-                    self._model(Model(fields["name"], version or "", state, reason), event.line, text)
+                name, told = found["name"], found.groupdict()
+                state = ("UNAVAILABLE", UNLOADED) if status == "UNLOADED" else (status, told.get("reason") or "")
+                known = [version for model, version in self.models if model == name]
+                for version in [told["version"]] if told["version"] else known or [""]:
+                    self._model(Model(name, version, *state), event.line, text)
         if service := SERVICE.match(event.message):
             self.services[(service["name"] or "HTTP").lower()] = service["address"]
             self._served = self._now
 
     def _model(self, model: Model, line: int, text: str) -> None:
-        if len(self.models) < MOST_FAULTS or (model.name, model.version) in self.models:
+        if model.version:
+            # An ensemble is reported as loaded without its version, which only the table tells.
+            self.models.pop((model.name, ""), None)
+        if len(self.models) < MOST or (model.name, model.version) in self.models:
             self.models[model.name, model.version] = model
         if model.failed:
             self._fault(model.reason, text, line)
 
-    def _trace(self, event: Event, text: str) -> None:
-        """Note the exception that a traceback ends with, or that stands alone."""
-        message = event.message
-        if HARMLESS_TRACE.match(message):
-            self._traces[event.pid] = True
-        elif event.level in {None, "ERROR", "FATAL"} and EXCEPTION.match(message):
-            if not self._traces.pop(event.pid, False):
-                self._fault(message, text, event.line)
+    def _exception(self, event: Event, text: str) -> None:
+        """Note the exception that a traceback ends with, or that stands alone; an error of TensorRT too."""
+        if HARMLESS.match(event.message):
+            self._harmless.add(event.pid)
+        elif event.level in {None, "ERROR", "FATAL"} and EXCEPTION.match(event.message):
+            if event.pid in self._harmless:
+                self._harmless.remove(event.pid)
+            else:
+                self._fault(event.message, text, event.line)
         elif event.level in {"ERROR", "FATAL"} and event.component in {"tensorrt", "tensorrt-llm"}:
-            self._fault(message, text, event.line)
+            self._fault(event.message, text, event.line)
 
     def _decide(self, mark: str, event: Event, text: str) -> None:
-        ended = self._outcome == "stopped" and self.was_ready
+        if mark in {"failed", "fault"}:
+            if self._outcome == "stopped" and self.was_ready:
+                # What goes wrong while a server shuts down on request did not make it fail.
+                return
+            self._fault(event.message.partition("\n")[0], text, event.line)
+        if mark != "fault" and not (mark == "stopped" and self._outcome == "failed"):
+            self._outcome = mark
         if mark == "ready":
-            self.was_ready, self._outcome = True, mark
-            self._served = self._now
-        elif mark == "built":
-            self._outcome = mark
-        elif mark == "stopped" and self._outcome != "failed":
-            self._outcome = mark
-        elif mark == "failed" and not ended:
-            # What goes wrong while a server shuts down on request did not make it fail.
-            self._outcome = mark
-        if mark in {"failed", "fault"} and not ended:
-            self._fault(event.message.split("\n")[0], text, event.line)
+            self.was_ready, self._served = True, self._now
 
     def _fault(self, fault: str, text: str, line: int) -> None:
-        self._error_last = True
-        if len(self.faults) < MOST_FAULTS or ECHO.search(fault):
-            self.faults.setdefault(fault[:MOST_CHARACTERS], Fault(fault, text, line))
+        self._fault_last = True
+        if len(self.faults) < MOST or (ECHO.search(fault) and len(self.faults) < 2 * MOST):
+            self.faults.setdefault(fault, Fault(fault, text, line))
 
 
 def _between(start: datetime | None, end: datetime | None) -> float | None:
@@ -564,12 +533,15 @@ def _between(start: datetime | None, end: datetime | None) -> float | None:
 
 
 def _bytes(text: str) -> int:
-    number, unit = re.fullmatch(r"(-?[\d.]+) ?([KMG]?i?B?)", text).groups()  # type: ignore[union-attr]
-    return round(float(number) * _UNITS[unit])
+    digits = text.rstrip("KMGiB ")
+    return round(float(digits) * _UNITS[text[len(digits) :].strip()])
 
 
 def _seconds(text: str) -> float:
-    return sum(float(part) * 60**place for place, part in enumerate(reversed(text.split(":"))))
+    total = 0.0
+    for part in text.split(":"):
+        total = total * 60 + float(part)
+    return total
 
 
 _READ: dict[str, Callable[[str], Value]] = {
