@@ -1,14 +1,15 @@
 """The form that every committed notebook has: python tests/notebook_format.py [--fix] NOTEBOOK...
 
-Checked: nbformat 4.5 with cell ids, canonical metadata, sorted keys and one-space indent; one H1, in the first cell, and
-no skipped heading level; one cell tagged `parameters`; every code cell executed, in order, without an error, and some
-output kept; no absolute path of a machine; alt text on every image. `--fix` mends what is mechanical: metadata, keys,
-ids, order of counts and indent.
+Checked: nbformat 4.5 with cell ids, canonical metadata, sorted keys and one-space indent; one H1, in the first cell,
+and no skipped heading level; one cell tagged `parameters`; every code cell executed, in order, without an error, and
+some output kept; no absolute path of a machine; alt text on every image. `--fix` mends what is mechanical: metadata,
+keys, ids, order of counts and indent.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
 import sys
@@ -116,7 +117,7 @@ def _headings(cells: list[dict[str, Any]]) -> list[str]:
     found = []
     if levels.count(1) != 1 or not texts or not texts[0].startswith("# "):
         found.append("it needs exactly one H1, at the top of its first cell")
-    for before, after in zip(levels, levels[1:], strict=False):
+    for before, after in itertools.pairwise(levels):
         if after > before + 1:
             found.append(f"a heading of level {after} follows one of level {before}")
     return found

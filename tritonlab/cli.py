@@ -13,7 +13,10 @@ import typer
 from tritonlab.errors import TritonlabError
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Learn and do LLM serving on NVIDIA Triton.", rich_markup_mode=None
+    no_args_is_help=True,
+    add_completion=False,
+    help="Learn and do LLM serving on NVIDIA Triton.",
+    rich_markup_mode=None,
 )
 engine_app = typer.Typer(no_args_is_help=True, help="The local engine: tritonserver and vLLM without Docker or GPU.")
 app.add_typer(engine_app, name="engine")
@@ -80,7 +83,8 @@ def engine_remove() -> None:
 def run(
     notebooks: Annotated[list[str] | None, typer.Argument(help="Numbers, e.g. 00 02; all without any.")] = None,
     parameter: Annotated[
-        list[str] | None, typer.Option("--parameter", "-p", help="NAME=VALUE for the notebooks' parameters cells.")
+        list[str] | None,
+        typer.Option("--parameter", "-p", help="NAME=VALUE for the notebooks' parameters cells."),
     ] = None,
     runs: Annotated[Path | None, typer.Option(help="Where executed copies and HTML go; default runs/TIME.")] = None,
     cell_timeout: Annotated[int, typer.Option(help="Seconds that one cell may take.")] = 600,

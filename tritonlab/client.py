@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 import json
 import time
 from collections.abc import Iterator, Mapping
@@ -248,9 +249,7 @@ class Client:
 
     # Generating
 
-    def generate(
-        self, model: str, prompt: str, *, timeout: float | None = None, **sampling: Any
-    ) -> Generation:
+    def generate(self, model: str, prompt: str, *, timeout: float | None = None, **sampling: Any) -> Generation:
         """Generate an answer in one piece. (POST /v2/models/MODEL/generate)
 
         Args:
@@ -267,25 +266,19 @@ class Client:
         raw = self._post(f"{_model(model)}/generate", body, timeout=timeout or self.timeout)
         return _generation(raw, time.monotonic() - started)
 
-    def stream(
-        self, model: str, prompt: str, *, timeout: float | None = None, **sampling: Any
-    ) -> GenerationStream:
+    def stream(self, model: str, prompt: str, *, timeout: float | None = None, **sampling: Any) -> GenerationStream:
         """Generate an answer piece by piece: iterate over the result. (POST /v2/models/MODEL/generate_stream)
 
         The arguments are those of `generate`; the request is sent when the first piece is asked for.
         """
         body = _body(prompt, sampling, stream=True)
-        return GenerationStream(
-            lambda: self._events(f"{_model(model)}/generate_stream", body, timeout or self.timeout)
-        )
+        return GenerationStream(lambda: self._events(f"{_model(model)}/generate_stream", body, timeout or self.timeout))
 
     def stream_grpc(
         self, model: str, prompt: str, *, timeout: float | None = None, **sampling: Any
     ) -> GenerationStream:
         """The same over gRPC, with `tritonclient`. (ModelStreamInfer)"""
-        return GenerationStream(
-            lambda: self._grpc_events(model, prompt, sampling, timeout or self.timeout)
-        )
+        return GenerationStream(lambda: self._grpc_events(model, prompt, sampling, timeout or self.timeout))
 
     # What the above is made of
 
@@ -355,9 +348,7 @@ class Client:
         response = self._send("GET", path)
         return _json(response.text, response.url)
 
-    def _post(
-        self, path: str, body: dict[str, Any], *, timeout: float = 10.0, safe: bool = False
-    ) -> Any:
+    def _post(self, path: str, body: dict[str, Any], *, timeout: float = 10.0, safe: bool = False) -> Any:
         response = self._send("POST", path, json=body, timeout=timeout, retries=RETRIES if safe else 0)
         return json.loads(response.text) if response.text.strip() else {}
 
@@ -451,7 +442,7 @@ class GenerationStream:
         """What has come so far."""
         times = [self._started, *self._times]
         raw = {**self._last, "text_output": "".join(self._pieces), "num_output_tokens": self._tokens}
-        gaps = tuple(later - earlier for earlier, later in zip(times[1:], times[2:], strict=False))
+        gaps = tuple(later - earlier for earlier, later in itertools.pairwise(times[1:]))
         first = times[1] - times[0] if self._times else None
         return _generation(raw, times[-1] - times[0], first, gaps)
 

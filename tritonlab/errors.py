@@ -1,16 +1,16 @@
 """Every error this package raises on purpose.
 
-    TritonlabError
-    ├── EngineError            the local engine cannot be installed or used here
-    ├── RepositoryError        a name or an edit that the model repository refuses
-    ├── ServerFailed           a server did not become ready, or died; holds the diagnosis
-    ├── LogUnreadable          a log source that cannot be opened
-    ├── CourseError            a notebook, a parameter or an exercise that does not exist, or a run that failed
-    └── ClientError            a request that got no good answer
-        ├── ServerUnreachable  nothing answers at that address
-        ├── RequestTimeout     the server took longer than allowed
-        ├── ModelNotReady      the model is unknown, unloaded or failed
-        └── RequestRejected    the server read the request and refused it
+TritonlabError
+├── EngineError            the local engine cannot be installed or used here
+├── RepositoryError        a name or an edit that the model repository refuses
+├── ServerFailed           a server did not become ready, or died; holds the diagnosis
+├── LogUnreadable          a log source that cannot be opened
+├── CourseError            a notebook, a parameter or an exercise that does not exist, or a run that failed
+└── ClientError            a request that got no good answer
+    ├── ServerUnreachable  nothing answers at that address
+    ├── RequestTimeout     the server took longer than allowed
+    ├── ModelNotReady      the model is unknown, unloaded or failed
+    └── RequestRejected    the server read the request and refused it
 """
 
 from __future__ import annotations

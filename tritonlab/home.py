@@ -12,4 +12,4 @@ def home() -> Path:
         return Path(override).expanduser().absolute()
     import platformdirs
 
-    return platformdirs.user_data_path("tritonlab", appauthor=False)
+    return Path(platformdirs.user_data_dir("tritonlab", appauthor=False))

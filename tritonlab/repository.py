@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -32,6 +32,10 @@ CONFIG = "config.pbtxt"
 UNSUPPORTED_TENSORS = "the vllm backend neither reads nor writes it"
 
 
+_At = Callable[..., "Problem"]
+"""Makes a Problem at the line of the file under check that holds a word."""
+
+
 @cache
 def schema() -> Any:
     """Triton's model configuration as protobuf classes: the `model_config_pb2` that tritonclient carries.
@@ -39,12 +43,14 @@ def schema() -> Any:
     Loaded by its path: importing it as a part of tritonclient.grpc would load gRPC too.
     """
     package = importlib.util.find_spec("tritonclient")
-    assert package is not None and package.submodule_search_locations
+    assert package is not None
+    assert package.submodule_search_locations
     path = Path(package.submodule_search_locations[0]) / "grpc" / "model_config_pb2.py"
     name = "tritonclient.grpc.model_config_pb2"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         spec.loader.exec_module(module)
@@ -132,7 +138,8 @@ class ModelRepository(os.PathLike[str]):
         path = self.path / check_name(name)
         if not path.is_dir():
             raise RepositoryError(
-                f"There is no model {name!r} in {self.path}.", f"There are: {', '.join(self._names()) or 'none'}."
+                f"There is no model {name!r} in {self.path}.",
+                f"There are: {', '.join(self._names()) or 'none'}.",
             )
         return Model(path)
 
@@ -166,7 +173,9 @@ class ModelRepository(os.PathLike[str]):
         if path.is_symlink():
             raise RepositoryError(f"{path} is a link to another place.", "Delete the link yourself if you mean it.")
         if not (path / CONFIG).exists() and not any(child.name.isdigit() for child in path.iterdir()):
-            raise RepositoryError(f"{path} holds neither {CONFIG} nor a version: it is no model.", "Look before you delete it.")
+            raise RepositoryError(
+                f"{path} holds neither {CONFIG} nor a version: it is no model.", "Look before you delete it."
+            )
         shutil.rmtree(path)
 
     def list(self) -> pd.DataFrame:
@@ -175,13 +184,15 @@ class ModelRepository(os.PathLike[str]):
 
         rows = []
         for name in self._names():
-            config, found = _read(self.path / name, self.path)
-            row = {"name": name, "versions": [v.name for v in _versions(self.path / name)]}
-            row |= {"backend": config.backend or config.platform if config is not None else ""}
-            row |= {"decoupled": bool(config and config.model_transaction_policy.decoupled)}
-            row |= {"max_batch_size": config.max_batch_size if config is not None else 0}
-            row |= {"problems": len(found + (_check(self.path / name, config, self.path, None) if config is not None else []))}
-            rows.append(row)
+            config, problems = _read(self.path / name, self.path)
+            if config is None:
+                config = schema().ModelConfig()
+            else:
+                problems = _check(self.path / name, config, self.path, None)
+            versions = [version.name for version in _versions(self.path / name)]
+            decoupled = config.model_transaction_policy.decoupled
+            backend = config.backend or config.platform
+            rows.append((name, versions, backend, decoupled, config.max_batch_size, len(problems)))
         columns = ["name", "versions", "backend", "decoupled", "max_batch_size", "problems"]
         return pd.DataFrame(rows, columns=columns)
 
@@ -214,11 +225,11 @@ class ModelRepository(os.PathLike[str]):
                 problems += _check(folder, config, self.path, vllm_version)
         return Problems(problems)
 
-    def _names(self) -> list[str]:
+    def _names(self) -> tuple[str, ...]:
         try:
-            return sorted(child.name for child in self.path.iterdir() if child.is_dir())
+            return tuple(sorted(child.name for child in self.path.iterdir() if child.is_dir()))
         except OSError:
-            return []
+            return ()
 
 
 class Model:
@@ -316,11 +327,23 @@ def _read(folder: Path, root: Path) -> tuple[ModelConfig | None, list[Problem]]:
         ]  # fmt: skip
     except UnicodeDecodeError as error:
         return None, [
-            Problem(where, 0, f"byte {error.start} is not UTF-8", "Triton cannot parse the file", "save it as UTF-8")
+            Problem(
+                where,
+                0,
+                f"byte {error.start} is not UTF-8",
+                "Triton cannot parse the file",
+                "save it as UTF-8",
+            )
         ]
     except OSError as error:
         return None, [
-            Problem(where, 0, f"it cannot be read: {error.strerror}", "Triton cannot read it either", "mend the file's rights")
+            Problem(
+                where,
+                0,
+                f"it cannot be read: {error.strerror}",
+                "Triton cannot read it either",
+                "mend the file's rights",
+            )
         ]
     config = schema().ModelConfig()
     try:
@@ -348,7 +371,9 @@ def _syntax_problem(where: str, said: str, line: int) -> Problem:
         what = f"{match[2]} is no {match[1]}"
     else:
         what = re.sub(r"^\d+:\d+ ?: ?", "", said)
-    return Problem(where, line, what, "Triton refuses the whole file: it fails to parse it as a model configuration", fix)
+    return Problem(
+        where, line, what, "Triton refuses the whole file: it fails to parse it as a model configuration", fix
+    )
 
 
 def _descriptor(name: str) -> Any:
@@ -402,7 +427,7 @@ def _check(folder: Path, config: ModelConfig, root: Path, version: str | None) -
     return problems
 
 
-def _check_backend(config: ModelConfig, at: Any) -> list[Problem]:
+def _check_backend(config: ModelConfig, at: _At) -> list[Problem]:
     if config.platform == "ensemble":
         return []
     if not config.backend and not config.platform:
@@ -411,12 +436,12 @@ def _check_backend(config: ModelConfig, at: Any) -> list[Problem]:
     if config.backend and config.backend not in BACKENDS:
         close = difflib.get_close_matches(config.backend, BACKENDS, n=1, cutoff=0.5)
         fix = f'did you mean backend: "{close[0]}"?' if close else f"the usual ones are {', '.join(BACKENDS)}"
-        why = f"unless the server has a backend of that name: unable to find backend library for backend '{config.backend}'"
+        why = f"unless the server has one of that name: unable to find backend library for backend '{config.backend}'"
         return [at(f"no backend {config.backend!r} is known", why, fix, "backend")]
     return []
 
 
-def _check_vllm(config: ModelConfig, at: Any) -> list[Problem]:
+def _check_vllm(config: ModelConfig, at: _At) -> list[Problem]:
     problems = []
     if not config.model_transaction_policy.decoupled:
         problems.append(
@@ -458,7 +483,7 @@ def _check_vllm(config: ModelConfig, at: Any) -> list[Problem]:
 
 
 def _check_tensors(
-    tensors: Any, expected: Mapping[str, tuple[str, tuple[int, ...]]], role: str, at: Any
+    tensors: Any, expected: Mapping[str, tuple[str, tuple[int, ...]]], role: str, at: _At
 ) -> list[Problem]:
     problems = []
     for tensor in tensors:
@@ -473,7 +498,12 @@ def _check_tensors(
         if data_type != wanted_type:
             why = "a client sends what the file says, and the backend reads something else"
             problems.append(
-                at(f"{role} {tensor.name} is {data_type}", why, f"write data_type: {wanted_type}", tensor.name)
+                at(
+                    f"{role} {tensor.name} is {data_type}",
+                    why,
+                    f"write data_type: {wanted_type}",
+                    tensor.name,
+                )
             )
         if dims != wanted_dims:
             why = "the vllm backend adds the tensor with other dims, or answers with a shape that the file forbids"
@@ -513,7 +543,12 @@ def _check_model_json(path: Path, root: Path, config: ModelConfig, version: str 
     if isinstance(share, (int, float)) and not isinstance(share, bool) and not 0 < share <= 1:
         why = "it is the share of the GPU's memory that vLLM may take"
         problems.append(
-            at(f"gpu_memory_utilization is {share}", why, "give a number above 0 and up to 1", "gpu_memory_utilization")
+            at(
+                f"gpu_memory_utilization is {share}",
+                why,
+                "give a number above 0 and up to 1",
+                "gpu_memory_utilization",
+            )
         )
     size = arguments.get("tensor_parallel_size", 1)
     kinds = [schema().ModelInstanceGroup.Kind.Name(group.kind) for group in config.instance_group]
@@ -529,7 +564,7 @@ def _check_model_json(path: Path, root: Path, config: ModelConfig, version: str 
     return problems
 
 
-def _unknown_argument(name: str, value: Any, known: Mapping[str, str], at: Any, version: str) -> Problem:
+def _unknown_argument(name: str, value: Any, known: Mapping[str, str], at: _At, version: str) -> Problem:
     why = f"the load fails: AsyncEngineArgs.__init__() got an unexpected keyword argument '{name}'"
     if isinstance(value, dict) and set(value) & set(known):
         return at(f"engine arguments are nested in {name!r}", why, "put them at the top level of model.json", name)

@@ -93,9 +93,7 @@ class VllmModel:
         config = schema().ModelConfig(name=self.name, backend="vllm", max_batch_size=0)
         config.model_transaction_policy.decoupled = True
         for name, data_type, dims, optional in INPUTS:
-            config.input.add(
-                name=name, data_type=schema().DataType.Value(data_type), dims=dims, optional=optional
-            )
+            config.input.add(name=name, data_type=schema().DataType.Value(data_type), dims=dims, optional=optional)
         for name, data_type, dims in OUTPUTS:
             config.output.add(name=name, data_type=schema().DataType.Value(data_type), dims=dims)
         config.instance_group.add(count=self.count, kind=schema().ModelInstanceGroup.Kind.Value(self.kind))

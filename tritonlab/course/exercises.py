@@ -38,9 +38,7 @@ class Reply:
 
     def _repr_html_(self) -> str:
         colour = {True: "#1a7f37", False: "#bf3989", None: "#6e7781"}[self.right]
-        return (
-            f'<div style="border-left:4px solid {colour};padding:.3em .8em">{html.escape(repr(self))}</div>'
-        )
+        return f'<div style="border-left:4px solid {colour};padding:.3em .8em">{html.escape(repr(self))}</div>'
 
 
 def check(exercise: str, answer: Any = None) -> Reply:

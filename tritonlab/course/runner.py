@@ -71,7 +71,8 @@ def _refuse_unknown(parameters: Mapping[str, Any], known: set[str]) -> None:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"Did you mean {close[0]!r}? " if close else ""
             raise CourseError(
-                f"No notebook to be run has a parameter {name!r}.", f"{hint}There are {', '.join(sorted(known))}."
+                f"No notebook to be run has a parameter {name!r}.",
+                f"{hint}There are {', '.join(sorted(known))}.",
             )
 
 

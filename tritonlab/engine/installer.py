@@ -272,9 +272,7 @@ def _verify(engine: Engine) -> dict[str, str]:
     return {"tritonserver": "2.51.0", **versions}
 
 
-def _run(
-    command: list[str], purpose: str, env: dict[str, str] | None = None, expect: tuple[int, ...] = (0,)
-) -> str:
+def _run(command: list[str], purpose: str, env: dict[str, str] | None = None, expect: tuple[int, ...] = (0,)) -> str:
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=env, check=False)
     if done.returncode not in expect:
         raise EngineError(

@@ -14,9 +14,7 @@ PYTHONS = ((3, 11), (3, 12), (3, 13))
 GLIBC = (2, 35)  # the nvidia-pytriton wheel is tagged manylinux_2_35
 DISK_GB = 4.0  # an installed engine takes 2.6 GB, its downloads about 0.9 GB
 
-ELSEWHERE = (
-    "Use the docker target where Docker runs, or give serve() the URL of a server that runs elsewhere."
-)
+ELSEWHERE = "Use the docker target where Docker runs, or give serve() the URL of a server that runs elsewhere."
 
 
 def require_runnable() -> None:
@@ -68,9 +66,7 @@ def _require_platform() -> None:
             f"Open the course inside WSL2 (Ubuntu), where it runs. {ELSEWHERE}",
         )
     if system != "Linux" or machine not in ("x86_64", "AMD64"):
-        raise EngineError(
-            f"The local engine runs on Linux on x86-64; this is {system} on {machine}.", ELSEWHERE
-        )
+        raise EngineError(f"The local engine runs on Linux on x86-64; this is {system} on {machine}.", ELSEWHERE)
 
 
 def _require_python() -> None:

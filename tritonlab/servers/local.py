@@ -90,7 +90,14 @@ class LocalServer(Server):
         self.command = _command(engine, repository, self.models, chosen, arguments, self._id)
         self._started = time.monotonic()
         self._keeper = subprocess.Popen(
-            [sys.executable, "-m", "tritonlab.servers.keeper", str(self._folder), str(os.getpid()), *self.command],
+            [
+                sys.executable,
+                "-m",
+                "tritonlab.servers.keeper",
+                str(self._folder),
+                str(os.getpid()),
+                *self.command,
+            ],
             stdin=subprocess.PIPE,
             # A session of its own: Jupyter's interrupt goes to the kernel's whole process group.
             start_new_session=True,

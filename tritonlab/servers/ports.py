@@ -25,7 +25,8 @@ def choose(wanted: Mapping[str, int]) -> dict[str, int]:
     """
     if unknown := set(wanted) - set(SERVICES):
         raise TritonlabError(
-            f"Triton has no service named {', '.join(sorted(unknown))}.", f"The services are {', '.join(SERVICES)}."
+            f"Triton has no service named {', '.join(sorted(unknown))}.",
+            f"The services are {', '.join(SERVICES)}.",
         )
     for service, port in wanted.items():
         if not 0 < port < 65_536:

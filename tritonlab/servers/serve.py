@@ -48,5 +48,6 @@ def serve(
 
         return LocalServer(Path(repository), models, ports or {}, arguments, environment or {}, log)
     raise TritonlabError(
-        f"There is no target named {target!r}.", f'Use one of {", ".join(TARGETS)}, or a URL such as "http://host:8000".'
+        f"There is no target named {target!r}.",
+        f'Use one of {", ".join(TARGETS)}, or a URL such as "http://host:8000".',
     )

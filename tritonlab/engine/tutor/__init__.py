@@ -40,8 +40,7 @@ def questions() -> list[Question]:
         Question(
             entry["question"],
             entry["answer"],
-            tuple(entry["also"])
-            + tuple(form.format(entry["topic"]) for form in TOPIC_FORMS if "topic" in entry),
+            tuple(entry["also"]) + tuple(form.format(entry["topic"]) for form in TOPIC_FORMS if "topic" in entry),
             tuple(entry["held_out"]),
         )
         for entry in entries

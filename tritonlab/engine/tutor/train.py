@@ -24,7 +24,16 @@ PEAK_RATE, WARM_UP = 2e-3, 60
 # The last steps are averaged, which steadies what the last batches pull about.
 AVERAGED = 0.15
 CHAT_TEMPLATE = "{{ bos_token }}{{ messages[-1]['content'] }}"
-PREFIXES = ("Please: ", "Hi, ", "Quick question: ", "Could you tell me, ", "So ", "ok, ", "Help me: ", "I wonder: ")
+PREFIXES = (
+    "Please: ",
+    "Hi, ",
+    "Quick question: ",
+    "Could you tell me, ",
+    "So ",
+    "ok, ",
+    "Help me: ",
+    "I wonder: ",
+)
 SUFFIXES = (" please", " Thanks!", " And why?", " In short.", "?", " (for a beginner)")
 
 
@@ -38,9 +47,7 @@ def tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
         texts, trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=special, initial_alphabet=alphabet)
     )
     core.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    made = PreTrainedTokenizerFast(
-        tokenizer_object=core, bos_token="<s>", eos_token="</s>", model_max_length=LENGTH
-    )
+    made = PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>", model_max_length=LENGTH)
     made.chat_template = CHAT_TEMPLATE
     return made
 

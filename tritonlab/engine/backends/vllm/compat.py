@@ -21,10 +21,10 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.loggers import StatLoggerBase
 
 __all__ = [
+    "VERSION",
     "EngineDeadError",
     "LoRARequest",
     "StatLoggerBase",
-    "VERSION",
     "engine_args",
     "is_multimodal",
     "sampling_params",

@@ -166,9 +166,7 @@ class TritonPythonModel:
         identifier = f"{self._name}-{id(request):x}-{time.monotonic_ns():x}"
         finished = False
         try:
-            async for output in self._engine.generate(
-                self._prompt(request), params, identifier, lora_request=lora
-            ):
+            async for output in self._engine.generate(self._prompt(request), params, identifier, lora_request=lora):
                 finished = output.finished
                 sender.send(request.response(output), flags=FINAL if finished else 0)
                 if not finished and (wait := len(self._active) / RESPONSES_PER_S) > SHORTEST_WAIT_S:
@@ -201,17 +199,13 @@ class TritonPythonModel:
         if name is None:
             return None
         if name not in self._loras:
-            raise BadRequest(
-                f"LoRA {name} is not supported, we currently support {sorted(self._loras)}"
-            )
+            raise BadRequest(f"LoRA {name} is not supported, we currently support {sorted(self._loras)}")
         number, path = self._loras[name]
         return self._compat.LoRARequest(name, number, path)
 
 
 def _read_model_json(path):
-    assert path.is_file(), (
-        f"'model.json' containing vllm engine args must be provided in '{path.parent}'"
-    )
+    assert path.is_file(), f"'model.json' containing vllm engine args must be provided in '{path.parent}'"
     try:
         arguments = json.loads(path.read_bytes())
     except ValueError as error:
@@ -262,6 +256,5 @@ def _loras(path, arguments):
             f"Triton backend cannot find {path}: enable_lora wants a multi_lora.json of names and folders"
         )
     return {
-        name: (number, folder)
-        for number, (name, folder) in enumerate(json.loads(path.read_bytes()).items(), start=1)
+        name: (number, folder) for number, (name, folder) in enumerate(json.loads(path.read_bytes()).items(), start=1)
     }

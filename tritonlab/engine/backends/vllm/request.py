@@ -59,16 +59,12 @@ class Request:
         texts = [(before + part.text).encode() for part in output.outputs]
         tensors = [_text("text_output", texts)]
         if "finish_reason" in self.wants:
-            tensors.append(
-                _text("finish_reason", [str(part.finish_reason).encode() for part in output.outputs])
-            )
+            tensors.append(_text("finish_reason", [str(part.finish_reason).encode() for part in output.outputs]))
         if "cumulative_logprob" in self.wants:
             sums = [_or_nan(part.cumulative_logprob) for part in output.outputs]
             tensors.append(pb_utils.Tensor("cumulative_logprob", np.array(sums, np.float32)))
         if "logprobs" in self.wants:
-            tensors.append(
-                _text("logprobs", [_logprobs(part.logprobs).encode() for part in output.outputs])
-            )
+            tensors.append(_text("logprobs", [_logprobs(part.logprobs).encode() for part in output.outputs]))
         if "num_input_tokens" in self.wants:
             count = len(output.prompt_token_ids or ())
             tensors.append(pb_utils.Tensor("num_input_tokens", np.array([count], np.uint32)))
@@ -142,7 +138,7 @@ def _json_object(text, name):
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"{name} is not JSON: {error}.") from None
     if not isinstance(value, dict):
-        raise BadRequest(f"{name} is JSON but no object; write {{\"max_tokens\": 64}}, say.")
+        raise BadRequest(f'{name} is JSON but no object; write {{"max_tokens": 64}}, say.')
     return value
 
 
@@ -161,8 +157,7 @@ def _logprobs(steps):
         None
         if step is None
         else {
-            token: {"logprob": p.logprob, "rank": p.rank, "decoded_token": p.decoded_token}
-            for token, p in step.items()
+            token: {"logprob": p.logprob, "rank": p.rank, "decoded_token": p.decoded_token} for token, p in step.items()
         }
         for step in steps
     ]

@@ -32,9 +32,7 @@ def complete(config):
     named = {tensor["name"] for tensor in (*given["input"], *given["output"])}
     for name, data_type, dims, optional in INPUTS:
         if name not in named:
-            config.add_input(
-                {"name": name, "data_type": data_type, "dims": dims, "optional": optional}
-            )
+            config.add_input({"name": name, "data_type": data_type, "dims": dims, "optional": optional})
     for name, data_type, dims in OUTPUTS:
         if name not in named:
             config.add_output({"name": name, "data_type": data_type, "dims": dims})
