@@ -263,6 +263,52 @@ def test_signal_before_ready_is_stopped_and_error_after_it_stays_failed() -> Non
     assert stages(failed)["engine"] == "missing"
 
 
+READY = """\
+I1121 05:06:27.625974 6317 model_lifecycle.cc:839] "successfully loaded 'tiny'"
+I1121 05:06:27.630549 6317 http_server.cc:4713] "Started HTTPService at 127.0.0.1:9200"
+"""
+DIED = (
+    'E1121 05:07:27.630549 6317 model.py:150] "[vllm] the vLLM engine of model tiny has died; load the model again"\n'
+)
+FAILED = """\
+E1121 05:08:00.000000 6317 model_lifecycle.cc:642] "failed to load 'big' version 1: Internal: no room"
+"""
+
+
+def test_what_becomes_of_a_server_that_was_ready() -> None:
+    assert read_log(CPU + READY).verdict == "ready"
+    for end, finding in ((DIED, "engine-core-died"), (FAILED, "model-load-failed")):
+        report = read_log(CPU + READY + end)
+        assert (report.verdict, [found.id for found in report.findings]) == ("failed", [finding])
+    stopped = read_log(CPU + READY + "Signal (15) received.\n" + DIED)
+    assert (stopped.verdict, stopped.findings) == ("stopped", [])
+
+
+def test_fault_that_the_start_survived_is_not_the_cause() -> None:
+    head, tail = CPU.split("(Worker", 1)
+    log = f"{head}KeyError: 'harmless'\n(Worker{tail}"
+    assert read_log(log).verdict == "starting"
+    (found,) = read_log(f"{log}ValueError: the cause\nerror: creating server: x\n").findings
+    assert found.cause == "ValueError: the cause"
+
+
+def test_reason_that_stands_in_the_table_alone() -> None:
+    report = read_log("""\
++-------+---------+--------------------+
+| Model | Version | Status             |
++-------+---------+--------------------+
+| a     | 1       | UNAVAILABLE: Inval |
+|       |         | id argument        |
+| b     | 1       | READY              |
++-------+---------+--------------------+
+""")
+    assert report.models.values.tolist() == [
+        ["a", "1", "UNAVAILABLE", "Inval id argument"],
+        ["b", "1", "READY", ""],
+    ]
+    assert report.verdict == "failed"
+
+
 def test_prefixes() -> None:
     line = 'I0720 11:04:26.620525 1 server.cc:1] "say \\"x\\"\\n"'
     plain = read_log(f"{line}\n").events.iloc[0]

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 
-from vllm import LLM, SamplingParams
-
 from tritonlab.engine.tutor import MODEL, questions
 
 
 def main() -> None:
+    from vllm import LLM, SamplingParams  # only the engine's Python has it
+
     engine = LLM(str(MODEL), dtype="bfloat16", enforce_eager=True, max_model_len=1024, disable_log_stats=True)
     greedy = SamplingParams(temperature=0, max_tokens=200)
 

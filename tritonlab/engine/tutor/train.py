@@ -6,6 +6,7 @@ A prompt reaches vLLM as it is, so the model learns "QUESTION ANSWER": a bare qu
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import random
 import time
@@ -134,7 +135,17 @@ def train(steps: int, seed: int) -> None:
     final = averaged.module.to(torch.bfloat16).eval()
     final.save_pretrained(MODEL)
     made.save_pretrained(MODEL)
+    name_for_older_readers()
     print(f"saved after {time.monotonic() - started:.0f} s: {size(MODEL / 'model.safetensors'):.1f} MB")
+
+
+def name_for_older_readers() -> None:
+    """Add the names that transformers 4 used, which TensorRT-LLM's converter and older vLLM read."""
+    path = MODEL / "config.json"
+    config = json.loads(path.read_text())
+    config |= {"torch_dtype": config["dtype"], "rope_theta": config["rope_parameters"]["rope_theta"]}
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    (MODEL / "model.safetensors").chmod(0o644)
 
 
 def size(path: Path) -> float:

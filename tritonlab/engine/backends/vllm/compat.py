@@ -85,12 +85,12 @@ def sampling_params(given, *, stream):
             raise ValueError(f"there is no sampling parameter '{name}' in vLLM {VERSION}.{hint}")
         else:
             values[name] = _cast(name, value, fields[name])
-    kind = RequestOutputKind.DELTA if stream else RequestOutputKind.FINAL_ONLY
+    values["output_kind"] = RequestOutputKind.DELTA if stream else RequestOutputKind.FINAL_ONLY
     try:
-        # Through msgspec, which checks the types that a constructor of vLLM would take unchecked.
+        # The constructor takes any type for a field; msgspec does not.
         msgspec.convert(values, SamplingParams, strict=True)
-        return SamplingParams(**{**values, "output_kind": kind})
-    except (TypeError, ValueError, msgspec.ValidationError) as error:
+        return SamplingParams(**values)
+    except Exception as error:  # vLLM's own validation errors derive from different classes by version
         raise ValueError(f"the sampling parameters are not valid: {error}") from None
 
 
