@@ -58,8 +58,7 @@ def test_pieces_give_the_report_of_the_whole(data: bytes, cuts: list[int]) -> No
     whole.feed(data)
     for start, end in pairwise([0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]):
         pieces.feed(data[start:end])
-        # Asking in between changes nothing.
-        assert pieces.stages is not pieces.report().stages
+        pieces.report()  # asking in between changes nothing
     assert all_of(pieces.report()) == all_of(whole.report())
 
 

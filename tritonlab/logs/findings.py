@@ -38,6 +38,9 @@ RULES: tuple[tuple[str, str, str, str], ...] = (
     ("hf-gated-repo", r"access(?:ing)? (?:a )?gated repo",
      "Hugging Face holds the model behind a licence",
      "Accept the licence on the model's page, and give the server a token of that account in HF_TOKEN."),
+    ("engine-core-died", r"EngineDeadError|vLLM engine of model .* has died",
+     "The engine died while it served",
+     "Load the model again; the lines before this one say why the engine ended."),
 )  # fmt: skip
 """(id, pattern, title, fix)."""
 
@@ -51,15 +54,13 @@ def findings_of(progress: Progress) -> list[Finding]:
         for fault in faults:
             if re.search(pattern, fault.text):
                 return [_finding(rule, title, fix, fault)]
+    # Best an error that nothing followed, and none that only passes another on.
+    faults = faults[progress.survived :] + faults[: progress.survived]
     own = [fault for fault in faults if not ECHO.search(fault.text)]
-    root = next(iter(own or faults), Fault("The log does not say why.", "", 0))
-    if progress.was_ready:
-        fix = "Restart the server; the lines before this one say why the engine ended."
-        dead = next((fault for fault in faults if ECHO.search(fault.text)), root)
-        return [_finding("engine-core-died", "The engine died while it served", fix, dead)]
-    failed = [model.name for model in progress.models.values() if model.status == "UNAVAILABLE"]
+    root = next(iter(own or faults), Fault("the log does not say why", "", 0))
+    failed = [model.name for model in progress.models.values() if model.failed]
     title = f"Model {', '.join(failed)} failed to load" if failed else "The start failed"
-    return [_finding("model-load-failed", title, "Mend what the line says and start again.", root)]
+    return [_finding("model-load-failed", title, "The line says what to mend; then start again.", root)]
 
 
 def _finding(rule: str, title: str, fix: str, fault: Fault) -> Finding:

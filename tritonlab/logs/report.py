@@ -9,12 +9,12 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import astuple
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from tritonlab.errors import LogUnreadable
 from tritonlab.logs.events import Event, LineParser
 from tritonlab.logs.findings import Finding, findings_of
-from tritonlab.logs.stages import MEMORY, Progress, Stage, Value
+from tritonlab.logs.stages import MEMORY, Progress, Stage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +52,7 @@ class LogReport:
         self.kind: str = progress.kind
         self.memory: dict[str, int] = {key: progress.memory[key] for key in MEMORY if key in progress.memory}
         self.services: dict[str, str] = dict(progress.services)
-        self.facts: dict[str, Value] = {**progress.facts, **progress.clock_facts()}
+        self.facts: dict[str, Any] = {**progress.facts, **progress.clock_facts()}
         self.findings: list[Finding] = findings_of(progress)
 
     @property

@@ -192,7 +192,7 @@ KINDS: dict[str, tuple[str, ...]] = {
 """The stages that a log of each kind ought to show, in order."""
 
 SIGNS = tuple((sign, re.compile(pattern)) for sign, pattern in (
-    ("triton", r"^== Triton Inference Server ==|^\| Model +\| Version \| Status|^Started GRPCInference"),
+    ("triton", r"^== Triton Inference Server ==|^\| .* \| (?:READY|UNAVAILABLE)\b|^Started GRPCInference"),
     ("vllm", r"^\| vllm +\|"),
     ("cpu", r"platform cpu|CPU KV cache size|^CUDA memory pool disabled|for KV cache on node"),
     ("tensorrt-llm", r"tensorrtllm|^\| tensorrt_llm +\|"),
@@ -208,25 +208,28 @@ MARKS = tuple((mark, re.compile(pattern)) for mark, pattern in (
               r"gated repo|^40[13] Client Error"),
     ("failed", r"^error: creating server|^failed to start \w+ service|^(?:docker: )?Error response from|"
                r"Engine core initialization failed|EngineDeadError|^terminate called after throwing|"
-               r"^Signal \((?:6|7|8|11)\) received|Segfault encountered|^Stub process .* is unhealthy|"
+               r"^Signal \((?:6|7|8|11)\) received|Segfault encountered|^Stub process\b.* unhealthy|"
                r"vLLM engine of model .* has died"),
 ))
 """Lines that decide the verdict, until a later one decides otherwise; a "fault" only names a cause."""
+
+LIFECYCLE = tuple((status, re.compile(pattern)) for status, pattern in (
+    ("LOADING", r"^loading: (?P<name>.+):(?P<version>\d+)$"),
+    ("READY", r"^successfully loaded '(?P<name>[^']+)'(?: version (?P<version>\d+))?"),
+    ("UNAVAILABLE", r"^\"?failed to load '(?P<name>[^']+)' version (?P<version>\d+):\s*(?P<reason>.*)"),
+    ("UNLOADED", r"^successfully unloaded '(?P<name>[^']+)' version (?P<version>\d+)"),
+))
 # fmt: on
 
 SERVICE = re.compile(
     r"^(?:Started (?P<name>GRPC|HTTP|Metrics)\w*(?: Service)? at |"
     r"(?:Starting vLLM .*server|Uvicorn running).* on https?://)(?P<address>[^\s/]+)"
 )
-LIFECYCLE = (
-    ("LOADING", re.compile(r"^loading: (?P<name>.+):(?P<version>\d+)$")),
-    ("READY", re.compile(r"^successfully loaded '(?P<name>[^']+)'(?: version (?P<version>\d+))?")),
-    (
-        "UNAVAILABLE",
-        re.compile(r"^failed to load '(?P<name>[^']+)' version (?P<version>\d+): (?P<reason>.*)"),
-    ),
-    ("UNLOADED", re.compile(r"^successfully unloaded '(?P<name>[^']+)' version (?P<version>\d+)")),
+MODEL_ROW = re.compile(
+    r"^\| (?P<name>\S+) +\| (?P<version>-?\d+|-) +\| (?P<status>READY|UNAVAILABLE|(?:UN)?LOADING)\b"
+    r"(?:: (?P<reason>.*?))? *\|"
 )
+MODEL_ROW_GOES_ON = re.compile(r"^\| +\| +\| (?P<reason>.*\S) +\|$")
 EXCEPTION = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit)(?:: |$)")
 HARMLESS = re.compile(r"^--- Logging error ---|^Exception ignored in")
 ECHO = re.compile(
@@ -236,8 +239,8 @@ ECHO = re.compile(
 """Errors that only pass on that something else failed."""
 
 UNLOADED = "unloaded"
-MOST = 500
-"""Of faults and of models, no more are kept, whatever the log holds."""
+MOST, LONGEST_FAULT = 500, 4000
+"""Of faults and of models no more are kept, and no more characters of a fault, whatever the log holds."""
 _RULES = tuple((name, re.compile(rule.opens), re.compile(rule.closes or rule.opens)) for name, rule in STAGES.items())
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
@@ -301,13 +304,13 @@ class Progress:
     models: dict[tuple[str, str], Model] = field(default_factory=dict)
     services: dict[str, str] = field(default_factory=dict)
     faults: dict[str, Fault] = field(default_factory=dict)
+    survived: int = 0
     was_ready: bool = False
     _outcome: str = ""
     _fault_last: bool = False
     _signs: set[str] = field(default_factory=set)
     _stages: dict[str, _Seen] = field(default_factory=dict)
     _harmless: set[int | None] = field(default_factory=set)
-    _columns: list[str] = field(default_factory=list)
     _row: Model | None = None
     # Events that bear a time: the first, the last, and the last at which a service came up.
     _first: Event | None = None
@@ -367,18 +370,11 @@ class Progress:
         stages = []
         for name in names:
             if seen := self._stages.get(name):
-                at_work = "failed" if self.verdict == "failed" else "running"
+                at_work = name == last and not seen.closed
+                status = "reached" if not at_work else "failed" if self.verdict == "failed" else "running"
                 stated = self._stated(name)
-                stages.append(
-                    Stage(
-                        name,
-                        status=at_work if name == last and not seen.closed else "reached",
-                        start=starts[name],
-                        seconds=self._until_next(name, starts) if stated is None else stated,
-                        evidence=seen.evidence,
-                        line=seen.line,
-                    )
-                )
+                seconds = self._until_next(name, starts) if stated is None else stated
+                stages.append(Stage(name, status, starts[name], seconds, seen.evidence, seen.line))
             elif not STAGES[name].optional:
                 stages.append(Stage(name, "missing"))
         return stages
@@ -424,9 +420,10 @@ class Progress:
             seen = self._stages.get(name)
             if seen is None and opens.search(message):
                 seen = self._stages[name] = _Seen(self._now, text, line)
-                self._fault_last = False
+                self._go_on()
             if seen and closes.search(message):
-                self._fault_last &= seen.closed
+                if not seen.closed:
+                    self._go_on()
                 seen.done, seen.evidence, seen.line, seen.closed = self._now, text, line, True
 
     def _stated(self, name: str) -> float | None:
@@ -455,28 +452,20 @@ class Progress:
         return max(_between(start, end) or 0.0, 0.0)
 
     def _table(self, message: str, line: int, text: str) -> None:
-        """Read a row of Triton's tables; only the one of models says more than FIGURES take."""
-        if not message.startswith("|"):
-            if not message.startswith("+-"):
-                self._columns, self._row = [], None
-            return
-        cells = [cell.strip() for cell in message[1:].rpartition("|")[0].split("|", 2)]
-        if not self._columns:
-            self._columns = cells
-        elif self._columns == ["Model", "Version", "Status"] and len(cells) == len(self._columns):
-            name, version, (status, _, reason) = cells[0], cells[1], cells[2].partition(": ")
-            if name:
-                known = self.models.get((name, version))
-                if known and known.failed and status == "UNAVAILABLE":
-                    # The table only repeats, over several rows, what the line of the failure said.
-                    known.listed, self._row = True, None
-                else:
-                    self._row = Model(name, version, status.partition(" ")[0], reason, listed=True)
-                    self._model(self._row, line, text)
-            elif self._row and cells[2]:
-                self._row.reason += f" {cells[2]}"
-            else:
-                self._row = None
+        """Read a row of Triton's table of models; a long reason goes on in rows that have nothing else."""
+        if row := MODEL_ROW.match(message):
+            model = Model(row["name"], row["version"], row["status"], row["reason"] or "", listed=True)
+            known = self.models.get((model.name, model.version))
+            self._row = None if known and known.failed and model.failed else model
+            if self._row:
+                self._model(model, line, text)
+            elif known:
+                # The table only repeats what the line of the failure said.
+                known.listed = True
+        elif self._row and (more := MODEL_ROW_GOES_ON.match(message)):
+            self._row.reason += f" {more['reason']}"
+        else:
+            self._row = None
 
     def _lifecycle(self, event: Event, text: str) -> None:
         for status, pattern in LIFECYCLE:
@@ -522,10 +511,15 @@ class Progress:
         if mark == "ready":
             self.was_ready, self._served = True, self._now
 
+    def _go_on(self) -> None:
+        """The start makes progress, and so survived the faults that it had."""
+        self._fault_last, self.survived = False, len(self.faults)
+
     def _fault(self, fault: str, text: str, line: int) -> None:
         self._fault_last = True
+        fault = fault[:LONGEST_FAULT]
         if len(self.faults) < MOST or (ECHO.search(fault) and len(self.faults) < 2 * MOST):
-            self.faults.setdefault(fault, Fault(fault, text, line))
+            self.faults.setdefault(fault, Fault(fault, text[:LONGEST_FAULT], line))
 
 
 def _between(start: datetime | None, end: datetime | None) -> float | None:
