@@ -537,7 +537,8 @@ def _json(text: str, url: str) -> dict[str, Any]:
 def _refused(response: requests.Response) -> ClientError:
     said = response.text[:2000]
     with suppress(ValueError, TypeError, KeyError):
-        said = json.loads(response.text)["error"]
+        # A stream that fails at once says so as an event, with an error's status.
+        said = json.loads(said.removeprefix("data: "))["error"]
     status = response.status_code
     if "unknown model" in said or "is not found" in said or "is not ready" in said:
         return ModelNotReady(

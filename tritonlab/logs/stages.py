@@ -448,7 +448,8 @@ class Progress:
             time for other, time in starts.items() if time and (time > start or (other in after and time == start))
         ]
         seen = self._stages[name]
-        end = min(later) if later else self._aligned(seen.done if seen.closed else self._now)
+        own_end = seen.done if seen.closed else self._now if name == order[-1] else seen.opened
+        end = min(later) if later else self._aligned(own_end)
         return max(_between(start, end) or 0.0, 0.0)
 
     def _table(self, message: str, line: int, text: str) -> None:

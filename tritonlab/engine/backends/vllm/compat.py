@@ -85,11 +85,11 @@ def sampling_params(given, *, stream):
             raise ValueError(f"there is no sampling parameter '{name}' in vLLM {VERSION}.{hint}")
         else:
             values[name] = _cast(name, value, fields[name])
-    values["output_kind"] = RequestOutputKind.DELTA if stream else RequestOutputKind.FINAL_ONLY
+    kind = RequestOutputKind.DELTA if stream else RequestOutputKind.FINAL_ONLY
     try:
         # The constructor takes any type for a field; msgspec does not.
         msgspec.convert(values, SamplingParams, strict=True)
-        return SamplingParams(**values)
+        return SamplingParams(**values, output_kind=kind)
     except Exception as error:  # vLLM's own validation errors derive from different classes by version
         raise ValueError(f"the sampling parameters are not valid: {error}") from None
 
