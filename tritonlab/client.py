@@ -235,9 +235,13 @@ class Client:
         import pandas as pd
         from prometheus_client.parser import text_string_to_metric_families as parse
 
+        def name(parsed: str) -> str:
+            # The parser gives every counter OpenMetrics' ending; Triton's counters do not have it.
+            return parsed if f"\n{parsed}" in text else parsed.removesuffix("_total")
+
         text = self._send("GET", self.metrics_url).text
         rows = [
-            (sample.name, sample.labels, sample.value, family.type, family.documentation)
+            (name(sample.name), sample.labels, sample.value, family.type, family.documentation)
             for family in parse(text)
             for sample in family.samples
         ]

@@ -24,7 +24,9 @@ def tutor_repository(folder: Path, *names: str, **engine_arguments: object) -> M
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> ModelRepository:
-    return tutor_repository(tmp_path_factory.mktemp("repository"), "tutor", "gemma")
+    repository = tutor_repository(tmp_path_factory.mktemp("repository"), "tutor")
+    repository.add(VllmModel("gemma", parameters={"REPORT_CUSTOM_METRICS": "true"}, **ENGINE_ARGUMENTS))
+    return repository
 
 
 @pytest.fixture(scope="session")

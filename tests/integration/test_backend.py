@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import signal
 import subprocess
 import time
@@ -80,9 +81,7 @@ class TestAnswers:
 
     def test_several_answers_to_one_request(self, server: Server) -> None:
         sampling = json.dumps({"n": 3, "temperature": 1.5, "seed": 1, "max_tokens": 12})
-        reply = generate(
-            server, text_input=QUESTION, sampling_parameters=sampling, exclude_input_in_output=True
-        ).json()
+        reply = generate(server, text_input=QUESTION, sampling_parameters=sampling, exclude_input_in_output=True).json()
         assert len(reply["text_output"]) == 3
 
     def test_parameters_of_the_request_and_nested(self, server: Server) -> None:
@@ -95,7 +94,11 @@ class TestAnswers:
         assert flat.json()["text_output"] == nested.json()["text_output"]
         # The tensor counts more than the parameter.
         both = generate(
-            server, text_input=QUESTION, max_tokens=4, sampling_parameters=greedy(max_tokens=2), return_num_output_tokens=True
+            server,
+            text_input=QUESTION,
+            max_tokens=4,
+            sampling_parameters=greedy(max_tokens=2),
+            return_num_output_tokens=True,
         )
         assert both.json()["num_output_tokens"] == 2
 
@@ -177,8 +180,6 @@ class TestMalformedRequests:
 
     def over_grpc(self, server: Server, prompt: np.ndarray[Any, Any]) -> str:
         """The error that a prompt of raw bytes gets."""
-        import queue
-
         answers: queue.Queue[Any] = queue.Queue()
         tensor = grpc.InferInput("text_input", list(prompt.shape), "BYTES")
         tensor.set_data_from_numpy(prompt)
@@ -235,10 +236,14 @@ class TestMetrics:
             metrics = server.client.metrics()
             return float(metrics[metrics.name == name].value.sum())
 
-        names = (
-            *("vllm:prompt_tokens_total", "vllm:generation_tokens_total", "vllm:time_to_first_token_seconds_count"),
-            *("vllm:e2e_request_latency_seconds_count", "vllm:request_generation_tokens_sum", "vllm:request_params_n_sum"),
-        )
+        names = [
+            "vllm:prompt_tokens_total",
+            "vllm:generation_tokens_total",
+            "vllm:time_to_first_token_seconds_count",
+            "vllm:e2e_request_latency_seconds_count",
+            "vllm:request_generation_tokens_sum",
+            "vllm:request_params_n_sum",
+        ]
         before = {name: value(name) for name in names}
         answers = [server.client.generate("gemma", QUESTION, max_tokens=7, ignore_eos=True) for _ in range(3)]
         prompt = answers[0].num_input_tokens
@@ -349,7 +354,7 @@ class TestLoading:
         server.load("plain")
         stream = iter(server.client.stream("plain", QUESTION, max_tokens=300, ignore_eos=True))
         next(stream)
-        server.unload("plain", )
+        server.unload("plain")
         assert not server.client.model_ready("plain")
         list(stream)  # Triton lets it finish first
 

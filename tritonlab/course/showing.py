@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tritonlab.errors import CourseError
@@ -23,9 +24,14 @@ def expect_error(kind: type[Exception] = Exception) -> Iterator[None]:
     try:
         yield
     except kind as error:
-        print(f"{type(error).__name__}: {error}")
+        print(f"{type(error).__name__}: {_without_places(str(error))}")
     else:
         raise CourseError(f"An error of kind {kind.__name__} was expected here, and none came.")
+
+
+def _without_places(text: str) -> str:
+    """The text with this folder's and this person's paths shortened, as a shell would show them."""
+    return text.replace(f"{Path.cwd()}/", "").replace(str(Path.home()), "~")
 
 
 def show(figure: Figure, text: str) -> None:

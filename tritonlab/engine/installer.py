@@ -27,7 +27,6 @@ HERE = Path(__file__).parent
 LOCK = HERE / "engine.lock"
 TORCH = "torch==2.13.0+cpu"
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
-PIP_SILENCE_S = 1800  # pip may download 200 MB without a line of output on a slow network
 
 Progress = Callable[[str, float], None]
 """Called with a sentence and the fraction done, from 0 to 1."""

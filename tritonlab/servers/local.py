@@ -29,6 +29,7 @@ KEPT_LOGS = 20
 EXIT_TIMEOUT_S = 5  # Triton's own default of 30 s is waited out when a request hangs
 STOP_WAIT_S = 30.0
 TAIL_LINES = 12
+TAIL_WIDTH = 240
 
 # What suits vLLM on a laptop's processor; a variable that the user has set wins.
 ENVIRONMENT = {
@@ -170,8 +171,14 @@ class LocalServer(Server):
         findings = self._reader.report().findings
         cause = f" {findings[0].title}: {findings[0].cause}" if findings else ""
         fix = findings[0].fix if findings else ""
-        tail = self.log_path.read_text(errors="replace").splitlines()[-TAIL_LINES:] if self.log_path.exists() else []
-        return ServerFailed(f"{what}{cause}\nThe log ends:\n  " + "\n  ".join(tail), fix)
+        return ServerFailed(f"{what}{cause}\nThe log ends:\n  " + "\n  ".join(_tail(self.log_path)), fix)
+
+
+def _tail(log: Path) -> list[str]:
+    """The last lines that say something: no rows of Triton's wide tables, nothing much longer than a screen's line."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    told = [line for line in lines if line.strip() and not line.startswith(("| ", "+-"))]
+    return [line if len(line) <= TAIL_WIDTH else f"{line[:TAIL_WIDTH]}…" for line in told[-TAIL_LINES:]]
 
 
 def _command(

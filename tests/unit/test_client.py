@@ -1,0 +1,220 @@
+"""The client against servers that misbehave: bytes that a real Triton never sends, sent by a real socket."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tritonlab import Client
+from tritonlab.client import Generation
+from tritonlab.errors import ClientError, ModelNotReady, RequestRejected, RequestTimeout, ServerUnreachable
+
+SECRET = "s3cret"
+
+
+@contextmanager
+def answering(*answers: bytes, hold: float = 0.0) -> Iterator[str]:
+    """A socket that answers each connection with the next of `answers`, then closes it, or holds it open."""
+    done = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.1)
+
+        def serve() -> None:
+            for answer in answers:
+                while not done.is_set():
+                    try:
+                        connection, _ = listener.accept()
+                        break
+                    except TimeoutError:
+                        continue
+                else:
+                    return
+                with connection:
+                    connection.recv(65_536)
+                    connection.sendall(answer)
+                    done.wait(hold)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            done.set()
+            thread.join()
+
+
+def http(body: bytes, status: str = "200 OK", kind: str = "application/json") -> bytes:
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    return head.encode() + body
+
+
+def events(*lines: bytes, cut: bool = False) -> bytes:
+    body = b"".join(b"data: " + line + b"\n\n" for line in lines)
+    length = len(body) + (100 if cut else 0)
+    return f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: {length}\r\n\r\n".encode() + body
+
+
+@contextmanager
+def client_for(*answers: bytes, hold: float = 0.0, timeout: float = 60.0) -> Iterator[Client]:
+    with answering(*answers, hold=hold) as url, Client(url, timeout=timeout) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>proxy</html>", b"{", b"[1]", b"null", b"\xff\xfe", b"[" * 100_000, b"42"], ids=range(8)
+)
+def test_answers_that_are_no_tritons(body: bytes) -> None:
+    with client_for(http(body)) as client, pytest.raises(ClientError, match="no Triton server says"):
+        client.generate("m", "hello")
+    with client_for(http(body)) as client, pytest.raises(ClientError):
+        client.metadata()
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        (http(b'{"error":"nope"}', "400 Bad Request"), RequestRejected, r"HTTP 400\): nope"),
+        (http(b'{"error":"Request for unknown model: \'m\' is not found"}', "404 Not Found"), ModelNotReady, "ready"),
+        (http(b"<h1>Bad gateway</h1>", "502 Bad Gateway", "text/html"), ClientError, "not as a Triton server does"),
+        (http(b"", "503 Unavailable"), ClientError, "not as a Triton server does"),
+        (http(b"", "301 Moved\r\nLocation: http://elsewhere/"), ClientError, "HTTP 301"),
+        (http(b'data: {"error":"at once"}\n\n', "400 Bad Request"), RequestRejected, "at once"),
+        (http(b'{"error":{"deep":1}}', "400 Bad Request"), ClientError, "HTTP 400"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", ClientError, ""),
+        (b"", ClientError, ""),
+    ],
+)
+def test_refusals(answer: bytes, kind: type[ClientError], words: str) -> None:
+    with client_for(answer) as client, pytest.raises(kind, match=words):
+        client.generate("m", "hello")
+
+
+def test_stream_of_pieces() -> None:
+    pieces = [
+        b'{"model_name":"m","text_output":"a","num_output_tokens":1}',
+        b'{"text_output":"b","num_output_tokens":2}',
+    ]
+    with client_for(events(*pieces)) as client:
+        stream = client.stream("m", "hello")
+        assert list(stream) == ["a", "b"]
+        result = stream.result
+        assert (result.text, result.num_output_tokens) == ("ab", 3)
+        assert result.time_to_first_token is not None
+        assert len(result.gaps) == 1
+        with pytest.raises(ClientError, match="read already"):
+            list(stream)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        (events(b'{"text_output":"a"}', b'{"error":"the engine died"}'), RequestRejected, "the engine died"),
+        (events(b'{"text_output":"a"}', cut=True), ServerUnreachable, "broke off in the middle"),
+        (events(b"nonsense"), ClientError, "no Triton server says"),
+        (events(b"[DONE]"), ClientError, "no Triton server says"),
+    ],
+)
+def test_stream_that_fails(answer: bytes, kind: type[ClientError], words: str) -> None:
+    with client_for(answer) as client, pytest.raises(kind, match=words):
+        list(client.stream("m", "hello"))
+
+
+def test_silence_ends_in_a_sentence() -> None:
+    with (
+        client_for(b"", hold=5, timeout=0.3) as client,
+        pytest.raises(RequestTimeout, match=r"no answer within 0\.3 s"),
+    ):
+        client.generate("m", "hello")
+    first = events(b'{"text_output":"a"}', cut=True)
+    with client_for(first, hold=5, timeout=0.3) as client:
+        stream = client.stream("m", "hello")
+        with pytest.raises(RequestTimeout):
+            list(stream)
+        assert stream.result.text == "a"
+
+
+def test_a_get_is_tried_again_and_a_post_is_not() -> None:
+    with client_for(b"", http(b'{"name":"triton"}')) as client:
+        assert client.metadata()["name"] == "triton"
+    with client_for(b"", http(b"{}")) as client, pytest.raises(ServerUnreachable):
+        client.generate("m", "hello")
+
+
+def test_nobody_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    client = Client(f"http://127.0.0.1:{port}")
+    assert client.live() is False
+    assert client.ready() is False
+    with pytest.raises(ServerUnreachable, match=f"Nothing answers at http://127.0.0.1:{port}"):
+        client.generate("m", "hello")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda c: c.generate("m", "x"),
+        lambda c: list(c.stream("m", "x")),
+        lambda c: c.metadata(),
+        lambda c: c.load("m"),
+        lambda c: c.metrics(),
+    ],
+)
+def test_no_secret_in_an_error(call: Callable[[Client], object]) -> None:
+    with answering(*[http(b"x", "401 Unauthorized")] * 4) as url:
+        client = Client(url.replace("//", f"//user:{SECRET}@"), headers={"authorization": SECRET})
+        with pytest.raises(ClientError) as caught:
+            call(client)
+        client.close()
+    assert SECRET not in f"{caught.value}{client!r}"
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("localhost:8000", "http://"),
+        ("ftp://x", "http://"),
+        ("http://", "no host"),
+        ("http://x:port", "valid port"),
+        ("http://x:99999", "valid port"),
+        ("", "http://"),
+    ],
+)
+def test_urls(url: str, words: str) -> None:
+    with pytest.raises(ClientError, match=words):
+        Client(url)
+
+
+def test_addresses_follow_from_the_url() -> None:
+    client = Client("http://[::1]:8000/")
+    assert client.url == "http://[::1]:8000"
+    assert client.grpc_url == "[::1]:8001"
+    assert client.metrics_url == "http://[::1]:8002/metrics"
+
+
+def test_model_names_are_quoted() -> None:
+    refusal = http(b'{"error":"Request for unknown model: x is not found"}', "404 Not Found")
+    with client_for(refusal) as client, pytest.raises(ModelNotReady):
+        client.generate("../../v2/repository/index?x#y", "hello")
+
+
+def test_metrics_keep_the_names_of_the_page() -> None:
+    page = (
+        b'# TYPE nv_inference_request_success counter\nnv_inference_request_success{model="m"} 3\n'
+        b"# TYPE vllm:prompt_tokens_total counter\nvllm:prompt_tokens_total 5\n# TYPE up gauge\nup 1\n"
+    )
+    with answering(http(page, kind="text/plain")) as url, Client(url, metrics_url=f"{url}/metrics") as client:
+        metrics = client.metrics()
+    assert list(metrics.name) == ["nv_inference_request_success", "vllm:prompt_tokens_total", "up"]
+    assert list(metrics.value) == [3, 5, 1]
+
+
+def test_generation_shows_itself_safely() -> None:
+    generation = Generation("<b>bold</b>", "stop", 3, 4, 2.0)
+    assert "<b>" not in generation._repr_html_()
+    assert generation.tokens_per_second == 2.0
+    assert Generation("x").tokens_per_second is None

@@ -1,0 +1,100 @@
+"""The gate finds what it says it finds, and mends what it says it mends."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.notebook_format import canonical, problems
+from tritonlab import course
+
+GOOD: dict[str, Any] = json.loads(course.notebooks()[0].read_text())
+
+
+def code(notebook: dict[str, Any]) -> list[dict[str, Any]]:
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def second_title(notebook: dict[str, Any]) -> None:
+    notebook["cells"][-1]["source"] = ["# Another title"]
+
+
+def skipped_level(notebook: dict[str, Any]) -> None:
+    notebook["cells"][-1]["source"] = ["#### Deep"]
+
+
+def no_parameters(notebook: dict[str, Any]) -> None:
+    for cell in code(notebook):
+        cell["metadata"] = {}
+
+
+def not_executed(notebook: dict[str, Any]) -> None:
+    code(notebook)[-1]["execution_count"] = None
+
+
+def no_outputs(notebook: dict[str, Any]) -> None:
+    for cell in code(notebook):
+        cell["outputs"] = []
+
+
+def an_error(notebook: dict[str, Any]) -> None:
+    code(notebook)[-1]["outputs"] = [{"output_type": "error", "ename": "E", "evalue": "", "traceback": []}]
+
+
+def a_path(notebook: dict[str, Any]) -> None:
+    code(notebook)[-1]["source"] = ["open('/home/me/x')"]
+
+
+def image_without_alt(notebook: dict[str, Any]) -> None:
+    notebook["cells"][-1]["source"] = ["![](figures/x.svg)"]
+
+
+def figure_without_text(notebook: dict[str, Any]) -> None:
+    data = {"image/png": "aGk=", "text/plain": ["<Figure size 640x480 with 1 Axes>"]}
+    code(notebook)[-1]["outputs"] = [{"output_type": "display_data", "data": data, "metadata": {}}]
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (second_title, "exactly one H1"),
+        (skipped_level, "level 4 follows"),
+        (no_parameters, "tagged parameters"),
+        (not_executed, "not all executed"),
+        (no_outputs, "no output is kept"),
+        (an_error, "an output is an error"),
+        (a_path, "a path of one machine stands in it: /home/me"),
+        (image_without_alt, "no alt text"),
+        (figure_without_text, "no text beside it"),
+    ],
+)
+def test_each_fault_is_found(harm: Callable[[dict[str, Any]], None], words: str, tmp_path: Path) -> None:
+    notebook = copy.deepcopy(GOOD)
+    harm(notebook)
+    path = tmp_path / "x.ipynb"
+    path.write_text(canonical(notebook))
+    assert any(words in problem for problem in problems(path)), problems(path)
+
+
+def test_fix_mends_the_mechanical(tmp_path: Path) -> None:
+    untidy = copy.deepcopy(GOOD)
+    untidy["metadata"]["widgets"] = {"a": 1}
+    untidy["cells"][1]["metadata"]["collapsed"] = True
+    for count, cell in enumerate(code(untidy)):
+        cell["execution_count"] = 10 + 3 * count
+    path = tmp_path / "x.ipynb"
+    path.write_text(json.dumps(untidy))
+    assert "canonical" in " ".join(problems(path))
+    path.write_text(canonical(untidy))
+    assert problems(path) == []
+    assert path.read_text() == canonical(json.loads(path.read_text()))
+
+
+@pytest.mark.parametrize("path", course.notebooks(), ids=lambda path: path.stem)
+def test_notebooks_are_in_form(path: Path) -> None:
+    assert problems(path) == []
