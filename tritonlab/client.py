@@ -139,9 +139,16 @@ class Client:
 
     def close(self) -> None:
         """Close the connections; the client opens new ones when it is used again."""
-        if self._made is not None:
-            self._made.close()
-            self._made = None
+        if self._made is None:
+            return
+        for prefix in ("http://", "https://"):
+            # A pool closes with the last reference to it, and the error of a refused connection may hold one for long.
+            adapter: Any = self._made.get_adapter(prefix)
+            pools = adapter.poolmanager.pools
+            for key in pools.keys():  # noqa: SIM118  (urllib3's container cannot be iterated over)
+                pools[key].close()
+        self._made.close()
+        self._made = None
 
     # Health and what there is
 
@@ -173,9 +180,11 @@ class Client:
         """Every model in the repository: name, version, state, reason. (POST /v2/repository/index)"""
         import pandas as pd
 
-        rows = self._post("/v2/repository/index", {}, safe=True)
+        # A POST that changes nothing: it may be tried again.
+        response = self._send("POST", "/v2/repository/index", json={}, retries=RETRIES)
         columns = ["name", "version", "state", "reason"]
-        return pd.DataFrame(rows, columns=columns).fillna("")
+        rows = [[model.get(column, "") for column in columns] for model in _json(response.text, response.url, list)]
+        return pd.DataFrame(rows, columns=columns)
 
     def load(
         self,
@@ -204,7 +213,7 @@ class Client:
         for path, content in (files or {}).items():
             parameters[f"file:{path}"] = base64.b64encode(content).decode()
         body = {"parameters": parameters} if parameters else {}
-        self._post(f"/v2/repository{_model(model)[3:]}/load", body, timeout=timeout)
+        self._send("POST", f"/v2/repository{_model(model)[3:]}/load", json=body, timeout=timeout)
 
     def unload(self, model: str, *, unload_dependents: bool = False, timeout: float = 60.0) -> None:
         """Unload a model and wait until it has gone. (POST /v2/repository/models/MODEL/unload)
@@ -213,7 +222,7 @@ class Client:
             RequestTimeout: it is still there after `timeout` seconds.
         """
         body = {"parameters": {"unload_dependents": unload_dependents}}
-        self._post(f"/v2/repository{_model(model)[3:]}/unload", body)
+        self._send("POST", f"/v2/repository{_model(model)[3:]}/unload", json=body)
         deadline = time.monotonic() + timeout
         while self._state(model) not in ("UNAVAILABLE", ""):
             if time.monotonic() > deadline:
@@ -249,7 +258,7 @@ class Client:
 
     def log_settings(self, **changes: Any) -> dict[str, Any]:
         """The server's log settings, changed first if any are given, e.g. log_verbose_level=1. (/v2/logging)"""
-        return self._post("/v2/logging", changes) if changes else self._get("/v2/logging")
+        return self._post("/v2/logging", changes, 10.0) if changes else self._get("/v2/logging")
 
     # Generating
 
@@ -267,7 +276,7 @@ class Client:
         """
         started = time.monotonic()
         body = _body(prompt, sampling, stream=False)
-        raw = self._post(f"{_model(model)}/generate", body, timeout=timeout or self.timeout)
+        raw = self._post(f"{_model(model)}/generate", body, timeout or self.timeout)
         return _generation(raw, time.monotonic() - started)
 
     def stream(self, model: str, prompt: str, *, timeout: float | None = None, **sampling: Any) -> GenerationStream:
@@ -350,11 +359,13 @@ class Client:
 
     def _get(self, path: str) -> dict[str, Any]:
         response = self._send("GET", path)
-        return _json(response.text, response.url)
+        answer: dict[str, Any] = _json(response.text, response.url)
+        return answer
 
-    def _post(self, path: str, body: dict[str, Any], *, timeout: float = 10.0, safe: bool = False) -> Any:
-        response = self._send("POST", path, json=body, timeout=timeout, retries=RETRIES if safe else 0)
-        return json.loads(response.text) if response.text.strip() else {}
+    def _post(self, path: str, body: dict[str, Any], timeout: float) -> dict[str, Any]:
+        response = self._send("POST", path, json=body, timeout=timeout)
+        answer: dict[str, Any] = _json(response.text, response.url)
+        return answer
 
     def _send(
         self,
@@ -525,12 +536,12 @@ def _lines(response: requests.Response, timeout: float) -> Iterator[str]:
         ) from None
 
 
-def _json(text: str, url: str) -> dict[str, Any]:
+def _json(text: str, url: str, kind: type = dict) -> Any:
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
-    if not isinstance(value, dict):
+    if not isinstance(value, kind):
         raise ClientError(
             f"{_bare(url)} answered with something that no Triton server says: {text[:80]!r}.",
             "See whether another program listens there.",
@@ -542,7 +553,7 @@ def _refused(response: requests.Response) -> ClientError:
     said = response.text[:2000]
     with suppress(ValueError, TypeError, KeyError):
         # A stream that fails at once says so as an event, with an error's status.
-        said = json.loads(said.removeprefix("data: "))["error"]
+        said = str(json.loads(said.removeprefix("data: "))["error"])
     status = response.status_code
     if "unknown model" in said or "is not found" in said or "is not ready" in said:
         return ModelNotReady(

@@ -420,7 +420,7 @@ def _check(folder: Path, config: ModelConfig, root: Path, version: str | None) -
                 f"make {_where(folder / '1', root)}/",
             )
         )  # fmt: skip
-    if config.backend == "vllm":
+    if "vllm" in (config.backend, *_near(config.backend)):
         problems += _check_vllm(config, at)
         for path in versions:
             problems += _check_model_json(path / "model.json", root, config, version)
@@ -434,26 +434,27 @@ def _check_backend(config: ModelConfig, at: _At) -> list[Problem]:
         why = "Triton cannot know what runs the model"
         return [at("neither backend nor platform is set", why, 'write backend: "vllm"')]
     if config.backend and config.backend not in BACKENDS:
-        close = difflib.get_close_matches(config.backend, BACKENDS, n=1, cutoff=0.5)
+        close = _near(config.backend)
         fix = f'did you mean backend: "{close[0]}"?' if close else f"the usual ones are {', '.join(BACKENDS)}"
         why = f"unless the server has one of that name: unable to find backend library for backend '{config.backend}'"
         return [at(f"no backend {config.backend!r} is known", why, fix, "backend")]
     return []
 
 
+def _near(backend: str) -> list[str]:
+    """The known backend that an unknown one is most like, if any."""
+    return difflib.get_close_matches(backend, BACKENDS, n=1, cutoff=0.5)
+
+
 def _check_vllm(config: ModelConfig, at: _At) -> list[Problem]:
     problems = []
-    if not config.model_transaction_policy.decoupled:
-        problems.append(
-            at(
-                "the model is not decoupled",
-                "an answer comes in any number of pieces: the backend sets it when Triton completes the file at load, "
-                "and with --disable-auto-complete-config the load fails",
-                "write model_transaction_policy { decoupled: true }",
-                "model_transaction_policy",
-                "warning",
-            )
-        )
+    fix = "write model_transaction_policy { decoupled: true }"
+    if not config.HasField("model_transaction_policy"):
+        why = "the backend adds it at load; with --disable-auto-complete-config nobody does, and the load fails"
+        problems.append(at("it does not say that the model is decoupled", why, fix, severity="warning"))
+    elif not config.model_transaction_policy.decoupled:
+        why = "an answer comes in any number of pieces: the load fails with: trying to change decoupled property"
+        problems.append(at("the model is not decoupled", why, fix, "decoupled"))
     if config.max_batch_size:
         problems.append(
             at(
@@ -530,7 +531,7 @@ def _check_model_json(path: Path, root: Path, config: ModelConfig, version: str 
     def at(what: str, why: str, fix: str, word: str, severity: str = "error") -> Problem:
         return Problem(where, _line(text, f'"{word}"'), what, why, fix, severity)
 
-    if "model" not in arguments:
+    if not difflib.get_close_matches("model", arguments):
         why = "vLLM would load its default model, facebook/opt-125m or another by version"
         problems.append(Problem(where, 0, "no model is named", why, 'add "model": "google/gemma-2b-it", say'))
     for name, value in arguments.items():

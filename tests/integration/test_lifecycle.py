@@ -10,11 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tritonlab import serve
+from tests.integration.conftest import tutor_repository
+from tritonlab import Client, serve
 from tritonlab.errors import ServerFailed, TritonlabError
 from tritonlab.servers import leftovers, ports
 
@@ -30,10 +33,17 @@ import multiprocessing, time
 import triton_python_backend_utils as pb_utils
 
 
+def engine():
+    import setproctitle
+
+    setproctitle.setproctitle("VLLM::EngineCore")
+    time.sleep(600)
+
+
 class TritonPythonModel:
     def initialize(self, args):
-        # As vLLM does: a process of its own, which outlives a killed stub unless someone ends it.
-        self.engine = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+        # As vLLM does: a process with a title of its own, which outlives a killed stub unless someone ends it.
+        self.engine = multiprocessing.get_context("fork").Process(target=engine)
         self.engine.start()
 
     def execute(self, requests):
@@ -51,7 +61,7 @@ HOLDER = """
 import sys
 from tritonlab import serve
 server = serve(sys.argv[1], target="local")
-print(server._id, server.client.url, flush=True)
+print(server._id, server._keeper.pid, flush=True)
 server.wait_ready(quiet=True)
 print("ready", flush=True)
 sys.stdin.read()
@@ -80,11 +90,21 @@ def _shared_memory() -> set[str]:
     return {name for name in os.listdir("/dev/shm") if name.startswith("tritonlab_")}
 
 
-def _gone(server_id: str, within: float = 30.0) -> list[int]:
+def _gone(session: int, within: float = 30.0) -> list[str]:
+    """What still runs of a server: its keeper leads a session that no process of it leaves, whatever its title."""
     deadline = time.monotonic() + within
-    while (left := leftovers.processes(server_id)) and time.monotonic() < deadline:
+    while (left := _members(session)) and time.monotonic() < deadline:
         time.sleep(0.1)
     return left
+
+
+def _members(session: int) -> list[str]:
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, ProcessLookupError):
+            if os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.name())
+    return found
 
 
 def _is_free(port: int) -> bool:
@@ -95,8 +115,8 @@ def test_with_block_ends_everything(echo: Path) -> None:
     with serve(echo, target="local") as server:
         server.wait_ready(quiet=True)
         server_id, port = server._id, int(server.url.rsplit(":", 1)[1])
-        assert leftovers.processes(server_id)
-    assert leftovers.processes(server_id) == []
+        assert "VLLM::EngineCore" in _members(server._keeper.pid)
+    assert _gone(server._keeper.pid, within=0) == []
     assert not leftovers.temporary_folder(server_id).exists()
     assert _is_free(port)
     assert "Started HTTPService" in server.log_path.read_text()
@@ -107,27 +127,34 @@ def test_with_block_ends_everything(echo: Path) -> None:
 def test_kill_at_a_random_moment(echo: Path, seed: int) -> None:
     """SIGKILL to the process that holds the server, to tritonserver, or to the keeper, at any moment of its life."""
     chance = random.Random(seed)
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(echo)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert holder.stdout is not None
-    server_id, _ = holder.stdout.readline().split()
-    time.sleep(chance.uniform(0, 4))
-    victim = ("holder", "tritonserver", "keeper and holder")[seed % 3]
-    for pid in _pids(victim, holder.pid, server_id):
-        os.kill(pid, signal.SIGKILL)
-    if victim == "tritonserver":
-        assert holder.stdin is not None
-        holder.stdin.close()
-    holder.wait(60)
-    holder.stdout.close()
+    with holding(echo) as holder:
+        server_id, session = _line(holder).split()
+        time.sleep(chance.uniform(0, 4))
+        victim = ("holder", "tritonserver", "keeper and holder")[seed % 3]
+        for pid in _pids(victim, holder.pid, server_id):
+            os.kill(pid, signal.SIGKILL)
     if victim == "keeper and holder":
         # Nobody is left to clean up: the next start does.
         with serve(echo, models=[], target="local"):
             pass
-    assert _gone(server_id) == []
+    assert _gone(int(session)) == []
     assert not [name for name in _shared_memory() if server_id in name]
     assert not leftovers.temporary_folder(server_id).exists()
+
+
+@contextmanager
+def holding(repository: Path, script: str = HOLDER) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds a server until its standard input closes, in a group of its own as a kernel is."""
+    command = [sys.executable, "-c", script, str(repository)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as holder:
+        yield holder
+
+
+def _line(holder: subprocess.Popen[str]) -> str:
+    assert holder.stdout is not None
+    return holder.stdout.readline()
 
 
 def _pids(victim: str, holder: int, server_id: str) -> list[int]:
@@ -146,23 +173,29 @@ def _words(pid: int) -> list[str]:
         return [""]
 
 
+def test_vllm_ends_with_its_server(tmp_path: Path) -> None:
+    """Politely, and when a client that keeps its connection open uses the time for politeness up."""
+    repository = tutor_repository(tmp_path, "tutor")
+    for leave_open in (False, True):
+        with serve(repository, target="local") as server:
+            server.wait_ready(quiet=True)
+            other = Client(server.url)
+            other.metadata()
+            if not leave_open:
+                other.close()
+            assert "VLLM::Worker" in _members(server._keeper.pid)
+        other.close()
+        assert _gone(server._keeper.pid, within=0) == []
+        assert ("Exiting immediately" in server.log_path.read_text()) is leave_open
+
+
 def test_interrupt_reaches_the_cell_and_not_the_server(echo: Path) -> None:
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER.replace("sys.stdin.read()", _INTERRUPTIBLE), str(echo)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert holder.stdout is not None
-    holder.stdout.readline()
-    assert holder.stdout.readline() == "ready\n"
-    os.killpg(holder.pid, signal.SIGINT)  # what Jupyter does: the kernel's whole group
-    assert holder.stdout.readline() == "interrupted, server ready: True\n"
-    assert holder.stdin is not None
-    holder.stdin.close()
-    holder.wait(60)
-    holder.stdout.close()
+    with holding(echo, HOLDER.replace("sys.stdin.read()", _INTERRUPTIBLE)) as holder:
+        _, session = _line(holder).split()
+        assert _line(holder) == "ready\n"
+        os.killpg(holder.pid, signal.SIGINT)  # what Jupyter does: the kernel's whole group
+        assert _line(holder) == "interrupted, server ready: True\n"
+    assert _gone(int(session)) == []
 
 
 _INTERRUPTIBLE = """
@@ -200,7 +233,7 @@ def test_failing_model_ends_the_server_with_a_diagnosis(echo: Path, tmp_path: Pa
     (tmp_path / "broken" / "1" / "model.py").write_text("import no_such_module\n")
     with serve(tmp_path, target="local") as server, pytest.raises(ServerFailed, match="no_such_module"):
         server.wait_ready(quiet=True)
-    assert leftovers.processes(server._id) == []
+    assert _gone(server._keeper.pid, within=0) == []
 
 
 def test_exit_on_error_false_keeps_the_server_and_names_the_model(echo: Path, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_doctor_without_an_engine(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("log", "code"),
-    [("triton-vllm-ready.log", 0), ("trtllm-build.log", 0), ("seed-trtllm-ready.log", 0)],
+    [("triton-vllm-ready.log", 0), ("trtllm-build.log", 0), ("triton-trtllm-ready.log", 0)],
 )
 def test_logs_of_the_course(log: str, code: int) -> None:
     assert tritonlab("logs", str(data(f"logs/{log}"))).returncode == code

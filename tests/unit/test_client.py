@@ -53,9 +53,10 @@ def http(body: bytes, status: str = "200 OK", kind: str = "application/json") ->
 
 
 def events(*lines: bytes, cut: bool = False) -> bytes:
-    body = b"".join(b"data: " + line + b"\n\n" for line in lines)
-    length = len(body) + (100 if cut else 0)
-    return f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: {length}\r\n\r\n".encode() + body
+    """Server-sent events in chunks, as Triton sends them; `cut` leaves the last chunk out."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunks = [b"data: " + line + b"\n\n" for line in lines] + ([] if cut else [b""])
+    return head + b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks)
 
 
 @contextmanager
@@ -84,8 +85,8 @@ def test_answers_that_are_no_tritons(body: bytes) -> None:
         (http(b"", "301 Moved\r\nLocation: http://elsewhere/"), ClientError, "HTTP 301"),
         (http(b'data: {"error":"at once"}\n\n', "400 Bad Request"), RequestRejected, "at once"),
         (http(b'{"error":{"deep":1}}', "400 Bad Request"), ClientError, "HTTP 400"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", ClientError, ""),
-        (b"", ClientError, ""),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", ServerUnreachable, "Nothing answers"),
+        (b"", ServerUnreachable, "Nothing answers"),
     ],
 )
 def test_refusals(answer: bytes, kind: type[ClientError], words: str) -> None:

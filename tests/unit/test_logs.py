@@ -114,7 +114,7 @@ class TestVllmOnALaptop:
 
 
 def test_tensorrt_llm_server_on_a_laptop() -> None:
-    report = read_log(LOGS / "seed-trtllm-ready.log")
+    report = read_log(LOGS / "triton-trtllm-ready.log")
     assert report.memory == {"pinned_pool": 268435456, "cuda_pool": 67108864}
     models = report.models
     assert set(models.name) == {

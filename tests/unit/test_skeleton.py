@@ -40,7 +40,7 @@ def test_conda_environment_is_in_step_with_pyproject() -> None:
 
 def test_versions_agree() -> None:
     assert PROJECT["version"] == tritonlab.__version__
-    assert re.search(rf"^## {re.escape(tritonlab.__version__)}\b", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert re.search(rf"^## \[{re.escape(tritonlab.__version__)}\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
 
 
 @pytest.mark.parametrize("lock", [ROOT / "requirements.lock", installer.LOCK], ids=lambda path: path.name)

@@ -38,6 +38,8 @@ ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "VLLM_HOST_IP": ports.HOST,
 }
+# vLLM gives its processes titles, and setproctitle would write them over the mark that `leftovers` looks for.
+KEEP_THE_MARK = {"SPT_NOENV": "1"}
 
 
 class LocalServer(Server):
@@ -107,12 +109,15 @@ class LocalServer(Server):
                 **os.environ,
                 **engine.environment(),
                 **environment,
+                **KEEP_THE_MARK,
                 leftovers.MARK: self._id,
             },
         )
 
     def stop(self) -> None:
         """End the server and what belongs to it; harmless when called again."""
+        # Triton waits for idle connections to go, until its exit timeout, before it unloads the models.
+        self.client.close()
         if self._keeper.stdin is not None:
             with suppress(OSError):
                 self._keeper.stdin.close()
@@ -123,7 +128,6 @@ class LocalServer(Server):
                 self._keeper.kill()
                 self._keeper.wait()
             leftovers.clean(self._id)
-            self.client.close()
 
     def report(self) -> LogReport:
         """What the server's log says so far, as a LogReport."""

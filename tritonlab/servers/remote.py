@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from tritonlab.client import Client
+from tritonlab.errors import TritonlabError
 from tritonlab.servers.base import Server
 
 if TYPE_CHECKING:
@@ -21,10 +22,11 @@ class RemoteServer(Server):
         super().__init__(Client(url), models)
 
     def report(self) -> LogReport:
-        """An empty report: a server reached by URL keeps its log where it runs."""
-        from tritonlab.logs import read_log
-
-        return read_log([])
+        """Raise TritonlabError: a server reached by URL keeps its log where it runs."""
+        raise TritonlabError(
+            f"The log of {self.url} is kept where that server runs.",
+            "Read it there, e.g. `docker logs NAME`, and give it to read_log.",
+        )
 
     def stop(self) -> None:
         """Nothing: whoever started it stops it."""

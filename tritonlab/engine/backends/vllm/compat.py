@@ -10,10 +10,12 @@ import json
 import os
 
 import msgspec
+import torch
 import vllm
 from vllm import SamplingParams
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.lora.request import LoRARequest
+from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -57,6 +59,10 @@ def start(arguments, stat_logger):
     # On a CPU vLLM asks for spawned processes, each of which would import vLLM again: two times six seconds. Forked
     # ones, as on a GPU, have it already; no thread pool of torch has been started here that a fork could break.
     os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
+    if config.model_config.enforce_eager and current_platform.is_cpu():
+        # vLLM's sampler still compiles a function at the first request for log-probabilities: 15 s with a C++ compiler,
+        # and without one the engine dies.
+        torch._dynamo.config.disable = True
     return AsyncLLM.from_vllm_config(
         config,
         stat_loggers=[stat_logger] if stat_logger else None,

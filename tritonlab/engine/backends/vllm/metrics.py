@@ -83,6 +83,11 @@ class TritonMetrics:
 
         return TritonStatLogger
 
+    def idle(self):
+        """No request is in the engine."""
+        self.running.set(0)
+        self.waiting.set(0)
+
     def observe(self, stats):
         """One step of the engine."""
         self.prompt_tokens.increment(stats.num_prompt_tokens)

@@ -45,7 +45,6 @@ class TritonPythonModel:
         _require_decoupled(self._name, config)
         _require_no_batching(self._name, config)
         _choose_gpu(args, arguments)
-        self._health_check = _parameter(config, "ENABLE_VLLM_HEALTH_CHECK")
 
         import compat  # seconds: only now is it sure that the files are right
 
@@ -139,6 +138,9 @@ class TritonPythonModel:
         """Abort what its client no longer waits for, and notice an engine that has died."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
+            if self._metrics and not self._active:
+                # vLLM reports with each step, and after the last request of all was cancelled there is no step.
+                self._metrics.idle()
             for task, sender in list(self._active.items()):
                 if sender.is_cancelled():
                     task.cancel()
@@ -179,6 +181,8 @@ class TritonPythonModel:
             self._answer(sender, finished, f"vLLM refused the request: {error}")
         finally:
             del self._active[task]
+            # vLLM keeps the error of a dead engine, and that keeps this frame: a sender must go before its server does.
+            sender = None
 
     @staticmethod
     def _answer(sender, finished, sentence):

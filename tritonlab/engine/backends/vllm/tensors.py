@@ -36,6 +36,12 @@ def complete(config):
     for name, data_type, dims in OUTPUTS:
         if name not in named:
             config.add_output({"name": name, "data_type": data_type, "dims": dims})
-    config.set_model_transaction_policy({"decoupled": True})
+    try:
+        config.set_model_transaction_policy({"decoupled": True})
+    except ValueError:
+        raise ValueError(
+            f"vLLM backend model '{given['name']}' must be decoupled: write "
+            "model_transaction_policy { decoupled: true } into its config.pbtxt"
+        ) from None
     config.set_max_batch_size(0)
     return config
