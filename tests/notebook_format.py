@@ -24,7 +24,7 @@ KEPT_TAGS = {"parameters", "nbval-ignore-output", "nbval-check-output"}
 MACHINE_PATH = re.compile(r"/(?:home|root|tmp|work|Users|var/folders|opt)/[\w.-]+|[A-Z]:\\\\?Users\\\\?\w")
 MARKDOWN_IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)]*)\)")
 HTML_IMAGE = re.compile(r"<img\b[^>]*>")
-HEADING = re.compile(r"^(#+) (.*)", re.MULTILINE)
+HEADING = re.compile(r"^(#+) (?=[^#\s])", re.MULTILINE)
 FENCE = re.compile(r"```.*?```", re.DOTALL)
 
 
@@ -115,7 +115,7 @@ def _headings(cells: list[dict[str, Any]]) -> list[str]:
     texts = [FENCE.sub("", "".join(c["source"])) for c in cells if c["cell_type"] == "markdown"]
     levels = [len(match[1]) for text in texts for match in HEADING.finditer(text)]
     found = []
-    if levels.count(1) != 1 or not texts or not texts[0].startswith("# "):
+    if levels.count(1) != 1 or not texts or not HEADING.match(texts[0]):
         found.append("it needs exactly one H1, at the top of its first cell")
     for before, after in itertools.pairwise(levels):
         if after > before + 1:

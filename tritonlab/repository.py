@@ -112,7 +112,7 @@ class Text(str):
         return str(self)
 
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
+        return f'<pre style="font-family:monospace">{html.escape(str(self))}</pre>'
 
 
 class ModelRepository(os.PathLike[str]):

@@ -112,11 +112,16 @@ class TestAnswers:
         reply = generate(server, text_input="Is it?", sampling_parameters=sampling, exclude_input_in_output=True)
         assert reply.json()["text_output"] in ("yes", "no")
 
-    def test_minimal_config_is_completed(self, tmp_path: Path) -> None:
-        (tmp_path / "short" / "1").mkdir(parents=True)
-        (tmp_path / "short" / "config.pbtxt").write_text('backend: "vllm"\ninstance_group [{ kind: KIND_MODEL }]\n')
-        (tmp_path / "short" / "1" / "model.json").write_text(json.dumps(ENGINE_ARGUMENTS))
-        with serve(tmp_path, target="local") as server:
+    def test_minimal_config_is_completed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "models" / "short" / "1").mkdir(parents=True)
+        config = 'backend: "vllm"\ninstance_group [{ kind: KIND_MODEL }]\n'
+        (tmp_path / "models" / "short" / "config.pbtxt").write_text(config)
+        (tmp_path / "models" / "short" / "1" / "model.json").write_text(json.dumps(ENGINE_ARGUMENTS))
+        # A learner's own files in the working folder do not stand in for modules of the backend or of Python.
+        monkeypatch.chdir(tmp_path)
+        for name in ("request", "metrics", "tensors", "compat", "queue", "vllm"):
+            (tmp_path / f"{name}.py").write_text("raise SystemExit('this file is not the one that was meant')\n")
+        with serve("models", target="local") as server:
             server.wait_ready(quiet=True)
             assert ANSWER in generate(server, "short", text_input=QUESTION, sampling_parameters=greedy()).text
             inputs = {tensor["name"] for tensor in server.client.model_metadata("short")["inputs"]}

@@ -56,13 +56,13 @@ def engine_args(arguments):
 def start(arguments, stat_logger):
     """The engine; call it inside the running event loop that will use it. `stat_logger` is a class or None."""
     config = arguments.create_engine_config(UsageContext.ENGINE_CONTEXT)
-    # On a CPU vLLM asks for spawned processes, each of which would import vLLM again: two times six seconds. Forked
-    # ones, as on a GPU, have it already; no thread pool of torch has been started here that a fork could break.
-    os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
-    if config.model_config.enforce_eager and current_platform.is_cpu():
-        # vLLM's sampler still compiles a function at the first request for log-probabilities: 15 s with a C++ compiler,
-        # and without one the engine dies.
-        torch._dynamo.config.disable = True
+    if current_platform.is_cpu():
+        # vLLM asks for spawned processes here, each of which would import vLLM again: two times six seconds. Forked
+        # ones, as on a GPU, have it already; no thread pool of torch runs in this process that a fork could break.
+        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
+        # With enforce_eager the sampler would still compile a function at the first request for log-probabilities: 15 s
+        # with a C++ compiler, and without one the engine dies.
+        torch._dynamo.config.disable = config.model_config.enforce_eager
     return AsyncLLM.from_vllm_config(
         config,
         stat_loggers=[stat_logger] if stat_logger else None,

@@ -11,10 +11,9 @@ import sys
 from pathlib import Path
 
 _HERE = str(Path(__file__).parent)
-sys.path[:] = [_HERE, *(folder for folder in sys.path if folder not in ("", ".", os.getcwd(), _HERE))]
-for _folder in reversed(os.environ.get("PYTHONPATH", "").split(os.pathsep)):
-    if _folder and _folder not in sys.path:
-        sys.path.insert(0, _folder)
+_GIVEN = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
+_REST = [folder for folder in sys.path if folder not in ("", ".", os.getcwd(), _HERE, *_GIVEN)]
+sys.path[:] = [_HERE, *_GIVEN, *_REST]
 locale.setlocale(locale.LC_ALL, "C.UTF-8")
 for _stream in (sys.stdout, sys.stderr):
     _stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
