@@ -8,12 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tritonlab.errors import RepositoryError
-
-if TYPE_CHECKING:
-    from tritonlab.repository import ModelConfig
+from tritonlab.schema import ModelConfig, schema
 
 # The tensors of Triton's vllm backend (r25.06, README and auto_complete_config): name, type, dims, optional.
 INPUTS = (
@@ -88,8 +86,6 @@ class VllmModel:
 
     def config(self) -> ModelConfig:
         """The configuration, complete: the same file serves here and in NVIDIA's vLLM container."""
-        from tritonlab.repository import schema
-
         config = schema().ModelConfig(name=self.name, backend="vllm", max_batch_size=0)
         config.model_transaction_policy.decoupled = True
         for name, data_type, dims, optional in INPUTS:

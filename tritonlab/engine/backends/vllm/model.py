@@ -21,9 +21,9 @@ import tensors
 from request import FINAL, BadRequest, Request, error_response
 
 LOOK_EVERY_S = 0.2
-# Beyond this many responses a second through one Python process, sending costs more than it gives: pieces wait for
-# each other then. One stream alone is never held back.
-RESPONSES_PER_S = 1500
+# How much of this process' time sending the pieces of streams may take. Beyond that pieces wait for each other and go
+# out together, so that vLLM's outputs are still fetched in time. One stream alone is never held back.
+SENDING_SHARE = 0.25
 # A wait shorter than this costs more in switching than it saves in sending.
 SHORTEST_WAIT_S = 0.002
 STOP_WAIT_S = 10
@@ -57,6 +57,8 @@ class TritonPythonModel:
             self._metrics = TritonMetrics(self._name, self._version)
             arguments = {**arguments, "disable_log_stats": False}
         self._active = {}
+        self._streams = 0
+        self._send_s = 0.0  # a running mean
         self._dead = None
         self._start_engine(compat.engine_args(arguments))
 
@@ -167,11 +169,14 @@ class TritonPythonModel:
         self._active[task] = sender
         identifier = f"{self._name}-{id(request):x}-{time.monotonic_ns():x}"
         finished = False
+        self._streams += request.stream
         try:
             async for output in self._engine.generate(self._prompt(request), params, identifier, lora_request=lora):
                 finished = output.finished
+                began = time.perf_counter()
                 sender.send(request.response(output), flags=FINAL if finished else 0)
-                if not finished and (wait := len(self._active) / RESPONSES_PER_S) > SHORTEST_WAIT_S:
+                self._send_s += (time.perf_counter() - began - self._send_s) / 64
+                if not finished and (wait := self._streams * self._send_s / SENDING_SHARE) > SHORTEST_WAIT_S:
                     await asyncio.sleep(wait)
         except asyncio.CancelledError:
             sender.send(error_response("the request was cancelled"), flags=FINAL)
@@ -181,6 +186,7 @@ class TritonPythonModel:
             self._answer(sender, finished, f"vLLM refused the request: {error}")
         finally:
             del self._active[task]
+            self._streams -= request.stream
             # vLLM keeps the error of a dead engine, and that keeps this frame: a sender must go before its server does.
             sender = None
 
