@@ -24,7 +24,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         ("Windows", "AMD64", "WSL2"),
         ("Darwin", "arm64", "Darwin on arm64"),
-        ("Darwin", "x86_64", "docker target"),
+        ("Darwin", "x86_64", "container with Docker"),
         ("Linux", "aarch64", "Linux on aarch64"),
     ],
 )

@@ -62,7 +62,7 @@ def workspace(name: str) -> Path:
         if not mark.exists() and any(folder.iterdir()):
             raise CourseError(
                 f"The folder {name!r} is not empty, and it is not a workspace of this course.",
-                "Give the parameter `workspace` another name.",
+                "Give the parameter `workspace_folder` another name.",
             )
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
