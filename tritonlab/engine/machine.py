@@ -17,8 +17,6 @@ DISK_GB = 4.0  # an installed engine takes 2.6 GB, its downloads about 0.9 GB
 ELSEWHERE = (
     "Run the course in a Linux x86-64 container with Docker, or give serve() the URL of a server that runs elsewhere."
 )
-    "Run the course in a Linux x86-64 container with Docker, or give serve() the URL of a server that runs elsewhere."
-)
 
 
 def require_runnable() -> None:
