@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import os
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -93,16 +92,14 @@ def _attempt(what: str, look: Callable[[], str | None], good: str) -> Finding:
         return Finding("ok", what, look() or good)
     except TritonlabError as error:
         return Finding("FAIL", what, error.what, error.fix)
+    except OSError as error:
+        return Finding("FAIL", what, f"could not be looked at: {error}", "Mend the rights of that file or folder.")
 
 
 def _memory() -> Finding:
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
-    try:
-        import psutil
+    import psutil
 
-        free = psutil.virtual_memory().available / 1e9
-    except ImportError:
-        pass
+    free = psutil.virtual_memory().available / 1e9
     if free < MEMORY_GB:
         return Finding(
             "warning", "memory", f"{free:.1f} GB available", f"Close something: {MEMORY_GB:g} GB are wanted."

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,13 +54,16 @@ class Engine:
         """
         path = engine_path()
         try:
-            record = json.loads((path / "installed.json").read_text())
-        except FileNotFoundError:
+            versions = json.loads((path / "installed.json").read_text())["versions"]
+        except (OSError, ValueError, KeyError):
+            versions = None
+        engine = cls(path, versions or {})
+        if not versions or not engine.python.exists() or not engine.backends.exists():
             raise EngineError(
                 f"The local engine is not installed in {path}.",
                 "Run `tritonlab engine install` (about 0.9 GB to download, two or three minutes).",
-            ) from None
-        return cls(path, record["versions"])
+            )
+        return engine
 
     @property
     def python(self) -> Path:
@@ -78,8 +82,11 @@ class Engine:
 
     @property
     def backends(self) -> Path:
-        """The folder for `--backend-directory`: Triton's python backend and our vllm backend."""
-        return self.path / "backends"
+        """The folder for `--backend-directory`: Triton's python backend and this package's vllm backend.
+
+        Each checkout of this package has its own, since it serves the backend that lies in it.
+        """
+        return self.path / f"backends-{hashlib.sha256(str(HERE).encode()).hexdigest()[:8]}"
 
     def environment(self) -> dict[str, str]:
         """The variables that tritonserver needs to find its libraries and the engine's Python."""
@@ -129,9 +136,11 @@ def install(progress: Progress = lambda sentence, fraction: None) -> Engine:
         progress("Another installation of the engine is running; waiting for it", 0.0)
         lock.acquire()
     try:
-        if not (path / "installed.json").exists():
+        if not _is_complete(path):
             machine.require_disk(path)
             _build(path, progress)
+        if not Engine(path, {}).backends.exists():
+            _compose_backends(Engine(path, {}))
         return Engine.find()
     finally:
         lock.release()
@@ -166,6 +175,13 @@ def remove() -> list[Path]:
     return folders
 
 
+def _is_complete(path: Path) -> bool:
+    try:
+        return bool(json.loads((path / "installed.json").read_text())["versions"]) and Engine(path, {}).python.exists()
+    except (OSError, ValueError, KeyError):
+        return False
+
+
 def _acquired_at_once(lock: object) -> bool:
     import filelock
 
@@ -180,15 +196,13 @@ def _acquired_at_once(lock: object) -> bool:
 def _build(path: Path, progress: Progress) -> None:
     engine = Engine(path, {})
     started = time.monotonic()
-    if not engine.python.exists():
+    if not (engine.site_packages / "pip").exists():
         progress("Making the engine's environment", 0.0)
         _run([sys.executable, "-m", "venv", "--clear", str(path / "venv")], "make its environment")
     _install_torch(engine, progress)
     wanted = sum(1 for line in LOCK.read_text().splitlines() if "==" in line)
     for count, package in enumerate(_pip(engine, ["--requirement", str(LOCK)])):
         progress(f"Installing vLLM and Triton: {package}", min(0.3 + 0.55 * count / wanted, 0.85))
-    progress("Putting the backends together", 0.88)
-    _compose_backends(engine)
     progress("Starting Python and tritonserver once to see that they work", 0.9)
     versions = _verify(engine)
     record = {"versions": versions, "seconds": round(time.monotonic() - started, 1)}
@@ -237,8 +251,9 @@ def _pip(engine: Engine, arguments: list[str]) -> Iterator[str]:
 def _compose_backends(engine: Engine) -> None:
     """Lay out what `--backend-directory` expects; Triton refuses a library that is a link out of that folder."""
     wheel = engine.site_packages / "pytriton" / "tritonserver"
-    python = engine.backends / "python"
-    shutil.rmtree(engine.backends, ignore_errors=True)
+    unfinished = engine.backends.with_suffix(".part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    python = unfinished / "python"
     python.mkdir(parents=True)
     for name in ("libtriton_python.so", "triton_python_backend_utils.py"):
         shutil.copy2(wheel / "backends" / "python" / name, python / name)
@@ -247,7 +262,8 @@ def _compose_backends(engine: Engine) -> None:
     target = python / stub.NAME
     target.write_bytes(stub.for_numpy(source.read_bytes(), _numpy_major(engine)))
     target.chmod(0o755)
-    (engine.backends / "vllm").symlink_to(HERE / "backends" / "vllm")
+    (unfinished / "vllm").symlink_to(HERE / "backends" / "vllm")
+    unfinished.rename(engine.backends)
 
 
 def _numpy_major(engine: Engine) -> int:
@@ -264,21 +280,23 @@ def _verify(engine: Engine) -> dict[str, str]:
     quiet = {**os.environ, **engine.environment(), "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
     found = _run([str(engine.python), "-c", code], "import vLLM", env=quiet)
     # tritonserver has no --version: its usage text shows that it finds its libraries, which is what can fail here.
-    help_text = _run([str(engine.tritonserver), "--help"], "start tritonserver", env=quiet, expect=(0, 1))
-    if "--model-repository" not in help_text:
-        raise EngineError(f"tritonserver does not start: {help_text[-500:]}", "Report this with that text.")
-    versions: dict[str, str] = json.loads(found.strip().splitlines()[-1])
+    usage = _run([str(engine.tritonserver), "--help"], "start tritonserver", env=quiet, expect=(0, 1))
+    if "--model-repository" not in usage.stdout + usage.stderr:
+        raise EngineError(f"tritonserver does not start: {usage.stderr[-500:]}", "Report this with that text.")
+    versions: dict[str, str] = json.loads(found.stdout.strip().splitlines()[-1])
     return {"tritonserver": "2.51.0", **versions}
 
 
-def _run(command: list[str], purpose: str, env: dict[str, str] | None = None, expect: tuple[int, ...] = (0,)) -> str:
+def _run(
+    command: list[str], purpose: str, env: dict[str, str] | None = None, expect: tuple[int, ...] = (0,)
+) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=env, check=False)
     if done.returncode not in expect:
         raise EngineError(
             f"The engine could not {purpose}: {(done.stdout + done.stderr).strip()[-800:]}",
             "Run `tritonlab engine remove` and `tritonlab engine install`; if it comes again, report that text.",
         )
-    return done.stdout + done.stderr
+    return done
 
 
 def _processes_in(folders: list[Path]) -> list[int]:
@@ -293,4 +311,10 @@ def _processes_in(folders: list[Path]) -> list[int]:
 
 
 def _size(path: Path) -> int:
-    return sum(f.lstat().st_size for f in path.rglob("*") if not f.is_dir()) if path.exists() else 0
+    total = 0
+    for folder, _, files in os.walk(path):
+        for name in files:
+            # An installation that runs meanwhile moves files about.
+            with suppress(FileNotFoundError):
+                total += os.lstat(os.path.join(folder, name)).st_size
+    return total
