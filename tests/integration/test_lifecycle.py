@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -20,6 +23,7 @@ from tests.integration.conftest import tutor_repository
 from tritonlab import Client, serve
 from tritonlab.errors import ServerFailed, TritonlabError
 from tritonlab.servers import leftovers, ports
+from tritonlab.servers.local import STOP_WAIT_S
 
 ECHO_CONFIG = """
 name: "echo"
@@ -265,9 +269,51 @@ def test_url_target_gives_the_same_handle_and_leaves_the_server(echo: Path) -> N
         assert server.ready()
 
 
-def test_log_goes_where_it_is_wanted(echo: Path, tmp_path: Path) -> None:
-    with serve(echo, models=[], target="local", log=tmp_path / "triton.log") as server:
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ({"arguments": ["--http-port=8000"]}, "Use ports="),
+        ({"arguments": ["--grpc-address", "0.0.0.0"]}, "loopback only"),
+        ({"arguments": "--log-verbose=1"}, "Give a list"),
+        ({"environment": {"A": 1}}, "no text"),
+        ({"ports": {"http": "8000"}}, "numbers from 1"),
+        ({"ports": {"http": 8000, "grpc": 8000}}, "share a port"),
+        ({"log": "/nowhere/triton.log"}, "cannot be written"),
+        ({"log": "/"}, "cannot be written"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_starts(echo: Path, wanted: dict[str, Any], words: str) -> None:
+    with pytest.raises(TritonlabError, match=words):
+        serve(echo, target="local", **wanted)
+
+
+def test_a_forked_child_does_not_hold_up_the_end(echo: Path) -> None:
+    with serve(echo, models=[], target="local") as server:
         server.wait_ready(quiet=True)
-    assert "Started HTTPService" in (tmp_path / "triton.log").read_text()
+        with multiprocessing.get_context("fork").Pool(1):
+            started = time.monotonic()
+            server.stop()
+            assert time.monotonic() - started < STOP_WAIT_S
+        assert not server.live()
+
+
+def test_a_server_that_dies_ends_the_wait(echo: Path) -> None:
+    with serve(echo, "echo", target="local") as server:
+        server.wait_ready(quiet=True)
+        assert server.models == ("echo",)
+        for pid in _pids("tritonserver", 0, server._id):
+            os.kill(pid, signal.SIGKILL)
+        with pytest.raises(ServerFailed, match="has ended"):
+            server.wait()
+
+
+def test_log_goes_where_it_is_wanted(echo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "triton.log").write_text("kept from before\n")
+    monkeypatch.chdir(tmp_path)
+    with serve(echo, models=[], target="local", log="triton.log") as server:
+        monkeypatch.chdir("/")
+        server.wait_ready(quiet=True)
+        assert server.report().verdict == "ready"
+    assert re.match(r"kept from before\n[\s\S]+Started HTTPService", (tmp_path / "triton.log").read_text())
     record = json.loads((server._folder / "exit.json").read_text())
     assert record == {"code": 0}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tritonlab import data
+from tritonlab import cli, data
 
 
 def tritonlab(*arguments: str, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
@@ -68,6 +68,27 @@ def test_faults_are_sentences(arguments: tuple[str, ...], code: int, words: str)
     said = done.stderr.decode()
     assert (done.returncode, "Traceback" in said) == (code, False), said
     assert words in " ".join(said.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3),
+        ("0.5", 0.5),
+        ("true", True),
+        ("False", False),
+        ("[1, 2]", [1, 2]),
+        ("on", "on"),
+        ("1:30", "1:30"),
+        ("2026-01-02", "2026-01-02"),
+        ("null", "null"),
+        ("", ""),
+        ("{a: b", "{a: b"),
+        ('"quoted"', '"quoted"'),
+    ],
+)
+def test_values_of_parameters(text: str, value: object) -> None:
+    assert cli._parameters([f"name={text}"]) == {"name": value}
 
 
 def test_engine_status_and_remove(tmp_path: Path) -> None:

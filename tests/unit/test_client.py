@@ -5,8 +5,10 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
+import numpy as np
 import pytest
 
 from tritonlab import Client
@@ -180,14 +182,81 @@ def test_no_secret_in_an_error(call: Callable[[Client], object]) -> None:
         ("localhost:8000", "http://"),
         ("ftp://x", "http://"),
         ("http://", "no host"),
-        ("http://x:port", "valid port"),
-        ("http://x:99999", "valid port"),
+        ("http://x:port", "valid host or port"),
+        ("http://x:99999", "valid host or port"),
+        ("http://[::1", "valid host or port"),
+        ("http://x:0", "port 0"),
         ("", "http://"),
     ],
 )
 def test_urls(url: str, words: str) -> None:
     with pytest.raises(ClientError, match=words):
         Client(url)
+    with pytest.raises(ClientError, match=words):
+        Client(metrics_url=url or "x")
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), "soon", None])
+def test_times_to_wait(timeout: Any) -> None:
+    with pytest.raises(ClientError, match="no time to wait"):
+        Client(timeout=timeout)
+    if timeout is not None:
+        with pytest.raises(ClientError, match="no time to wait"):
+            Client().generate("m", "hello", timeout=timeout)
+
+
+@pytest.mark.parametrize("value", [f"{SECRET}\n", f"{SECRET}\r\nx: y", f"{SECRET}é", None, SECRET.encode()])
+def test_header_that_cannot_be_sent(value: Any) -> None:
+    with pytest.raises(ClientError, match="'authorization' cannot be sent") as caught:
+        Client(headers={"authorization": value})
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "sampling", "words"),
+    [
+        (b"bytes", {}, "type bytes"),
+        (None, {}, "type NoneType"),
+        ("hello", {"stop": {1, 2}}, "no JSON for the sampling parameters"),
+        ("hello", {"temperature": float("nan")}, "no JSON for the sampling parameters"),
+    ],
+)
+def test_requests_that_cannot_be_written(prompt: Any, sampling: dict[str, Any], words: str) -> None:
+    for call in (Client().generate, Client().stream, Client().stream_grpc):
+        with pytest.raises(ClientError, match=words):
+            call("m", prompt, **sampling)
+
+
+def test_several_texts_do_not_come_as_a_stream() -> None:
+    with pytest.raises(ClientError, match="n asks for more"):
+        Client().stream("m", "hello", n=3)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    with client_for(http(b'{"text_output":"a"}')) as client:
+        assert client.generate("m", "hello", max_tokens=np.int64(3), temperature=np.float32(0)).text == "a"
+
+
+def test_nobody_accepts_the_connection() -> None:
+    """A full backlog: the connection is neither refused nor made."""
+    with socket.socket() as listener, ExitStack() as stack:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        client = Client(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        with pytest.raises(ServerUnreachable, match="Nothing answers"):
+            client.generate("m", "hello")
+
+
+def test_nothing_listens_on_the_grpc_port() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    for _ in range(5):  # the refusal and the request race
+        with pytest.raises(ServerUnreachable, match="over gRPC"):
+            list(Client(grpc_url=f"127.0.0.1:{port}").stream_grpc("m", "hello"))
 
 
 def test_addresses_follow_from_the_url() -> None:
@@ -212,6 +281,16 @@ def test_metrics_keep_the_names_of_the_page() -> None:
         metrics = client.metrics()
     assert list(metrics.name) == ["nv_inference_request_success", "vllm:prompt_tokens_total", "up"]
     assert list(metrics.value) == [3, 5, 1]
+
+
+@pytest.mark.parametrize("page", [b"<html><body>hello</body></html>", b"a{b 1", b"\xff\xfe"])
+def test_a_page_without_metrics(page: bytes) -> None:
+    with (
+        answering(http(page, kind="text/html")) as url,
+        Client(url, metrics_url=url) as client,
+        pytest.raises(ClientError, match="no Triton server says"),
+    ):
+        client.metrics()
 
 
 def test_generation_shows_itself_safely() -> None:

@@ -78,7 +78,7 @@ def test_an_unfinished_install_does_not_count_and_stale_ones_are_told(own_home: 
     assert not found.installed
     assert [path.name for path in found.stale] == ["py311-00000000"]
     assert len(installer.remove()) == 2
-    assert list((own_home / "engine").glob("py*-*")) == []
+    assert [path for path in (own_home / "engine").iterdir() if path.is_dir()] == []
 
 
 def test_the_installed_engine_is_taken_as_it_is() -> None:

@@ -205,6 +205,28 @@ def test_kind_gpu_with_tensor_parallelism(tmp_path: Path) -> None:
     assert "KIND_MODEL" in problem.fix
 
 
+@pytest.mark.parametrize(
+    "values", [{"kind": "GPU"}, {"count": "two"}, {"parameters": {"A": True}}, {"version": 0}, {"dtype": object()}]
+)
+def test_a_value_without_a_form_is_refused_before_anything_is_replaced(
+    repository: ModelRepository, values: dict[str, Any]
+) -> None:
+    before = config_file(repository).read_text()
+    with pytest.raises(RepositoryError):
+        repository.add(VllmModel("gemma", model="m", **values), replace=True)
+    assert config_file(repository).read_text() == before
+
+
+def test_reading_what_is_not_there(repository: ModelRepository) -> None:
+    config_file(repository).unlink()
+    with pytest.raises(RepositoryError, match="cannot be read"):
+        _ = repository["gemma"].config_text
+    with pytest.raises(RepositoryError, match="no JSON form"):
+        repository["gemma"].update_model_json(model=Path("m"))
+    (repository.path / ".ipynb_checkpoints").mkdir()
+    assert [model.name for model in repository] == [".ipynb_checkpoints", "gemma"]
+
+
 def test_engine_arguments_depend_on_the_version(repository: ModelRepository) -> None:
     changed = sorted(set(engine_arguments("0.9.0")) - set(engine_arguments("0.32.0")))
     assert changed, "some argument was removed between the two"
@@ -246,6 +268,21 @@ class TestAnything:
         config_file(repository).unlink()
         config_file(repository).mkdir()
         self.is_told(repository)
+
+    @pytest.mark.parametrize(
+        "content",
+        ['{"model": "m"}'.encode("utf-16"), b'\xef\xbb\xbf{"model": "m"}', b'{"model_impl": "m"}', b'{"\\ud800": 1}'],
+    )
+    def test_texts_that_nearly_pass(self, repository: ModelRepository, content: bytes) -> None:
+        model_file(repository).write_bytes(content)
+        assert repository.validate()
+        repr(repository.validate()).encode()
+        self.is_told(repository)
+
+    def test_numbers_that_no_enum_has(self, repository: ModelRepository) -> None:
+        text = config_file(repository).read_text()
+        config_file(repository).write_text(text.replace("TYPE_BOOL", "99", 1) + "instance_group { kind: 77 }\n")
+        assert "is 99" in repr(repository.validate())
 
     def is_told(self, repository: ModelRepository) -> None:
         problems = repository.validate()

@@ -51,7 +51,7 @@ def check(exercise: str, answer: Any = None) -> Reply:
     if exercise not in known:
         raise CourseError(f"There is no exercise {exercise!r}.", f"There are {', '.join(known)}.")
     entry = known[exercise]
-    if answer is None or answer == "" or answer is ...:
+    if answer is None or answer is ... or (isinstance(answer, str) and not answer.strip()):
         return Reply(exercise, None, entry["ask"])
     return _KINDS[entry["kind"]](exercise, entry, answer)
 
@@ -73,7 +73,7 @@ def _choice(exercise: str, entry: dict[str, Any], answer: Any) -> Reply:
 def _number(exercise: str, entry: dict[str, Any], answer: Any) -> Reply:
     try:
         given = float(answer)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return Reply(exercise, False, f"A number is wanted, and {answer!r} is none.")
     close = entry.get("tolerance", 0.0)
     if math.isclose(given, entry["answer"], rel_tol=close):

@@ -51,22 +51,27 @@ def tutor_model() -> str:
 
 
 def workspace(name: str) -> Path:
-    """An empty folder for a notebook to work in, under the working folder; what an earlier run left in it is deleted.
+    """An empty folder for a notebook to work in; what an earlier run left in it is deleted.
 
     Raises:
-        CourseError: the name is that of a folder which holds something that no run of the course made.
+        CourseError: the name is that of a link, or of something that no run of the course made.
     """
     folder = Path(name)
     mark = folder / ".tritonlab-workspace"
-    if folder.exists():
-        if not mark.exists() and any(folder.iterdir()):
-            raise CourseError(
-                f"The folder {name!r} is not empty, and it is not a workspace of this course.",
-                "Give the parameter `workspace_folder` another name.",
-            )
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
+    is_empty = folder.is_dir() and not any(folder.iterdir())
+    if folder.is_symlink() or (folder.exists() and not mark.exists() and not is_empty):
+        raise CourseError(
+            f"{name!r} is there already, and it is not a workspace of this course.",
+            "Give the parameter `workspace_folder` another name.",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
     mark.touch()
+    # The mark stays throughout, so that an interrupted clearing can be taken up again.
+    for child in folder.iterdir():
+        if child.is_dir() and not child.is_symlink():
+            shutil.rmtree(child)
+        elif child != mark:
+            child.unlink()
     return folder
 
 

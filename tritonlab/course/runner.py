@@ -81,6 +81,9 @@ def _execute(path: Path, runs: Path, parameters: Mapping[str, Any], cell_timeout
     from papermill.exceptions import PapermillExecutionError
 
     executed = runs / path.name
+    html = executed.with_suffix(".html")
+    for earlier in (executed, html):
+        earlier.unlink(missing_ok=True)
     started = time.monotonic()
     fault = ""
     logging.getLogger("papermill").setLevel(logging.WARNING)
@@ -101,14 +104,15 @@ def _execute(path: Path, runs: Path, parameters: Mapping[str, Any], cell_timeout
     except Exception as error:  # a dead kernel, a cell over its time, a notebook that cannot be read
         fault = f"{type(error).__name__}: {error}"[:FAULT_CHARACTERS]
     seconds = time.monotonic() - started
-    return Run(path, executed, _to_html(executed), seconds, fault)
+    try:
+        _write_html(executed, html)
+    except Exception as error:
+        fault = fault or f"its HTML could not be written: {type(error).__name__}: {error}"[:FAULT_CHARACTERS]
+    return Run(path, executed, html, seconds, fault)
 
 
-def _to_html(executed: Path) -> Path:
+def _write_html(executed: Path, html: Path) -> None:
     from nbconvert import HTMLExporter
 
-    target = executed.with_suffix(".html")
-    if executed.exists():
-        body, _ = HTMLExporter().from_filename(str(executed))
-        target.write_text(body, encoding="utf-8")
-    return target
+    body, _ = HTMLExporter().from_filename(str(executed))
+    html.write_text(body, encoding="utf-8")

@@ -31,7 +31,8 @@ def expect_error(kind: type[Exception] = Exception) -> Iterator[None]:
 
 def _without_places(text: str) -> str:
     """The text with this folder's and this person's paths shortened, as a shell would show them."""
-    return text.replace(f"{Path.cwd()}/", "").replace(str(Path.home()), "~")
+    text = text.replace(f"{Path.cwd()}/", "")
+    return text if Path.home() == Path("/") else text.replace(str(Path.home()), "~")
 
 
 def show(figure: Figure, text: str) -> None:

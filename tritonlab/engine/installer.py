@@ -19,10 +19,14 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tritonlab.engine import machine, stub
 from tritonlab.errors import EngineError
 from tritonlab.home import home
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 HERE = Path(__file__).parent
 LOCK = HERE / "engine.lock"
@@ -126,12 +130,10 @@ def install(progress: Progress = lambda sentence, fraction: None) -> Engine:
     Raises:
         EngineError: this machine cannot run it, or pip could not install it.
     """
-    import filelock
-
     machine.require_runnable()
     path = engine_path()
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(f"{path}.lock")
+    lock = _lock(path)
     if not _acquired_at_once(lock):
         progress("Another installation of the engine is running; waiting for it", 0.0)
         lock.acquire()
@@ -141,6 +143,7 @@ def install(progress: Progress = lambda sentence, fraction: None) -> Engine:
             _build(path, progress)
         if not Engine(path, {}).backends.exists():
             _compose_backends(Engine(path, {}))
+        _forget_lost_checkouts(path)
         return Engine.find()
     finally:
         lock.release()
@@ -161,7 +164,7 @@ def remove() -> list[Path]:
     """Delete this engine and those of other locks; returns what was deleted.
 
     Raises:
-        EngineError: a server of one of them is running.
+        EngineError: a server of one of them is running, an installation is, or a folder cannot be deleted.
     """
     folders = [p for p in sorted(engines_path().glob("py*-*")) if p.is_dir()]
     if users := _processes_in(folders):
@@ -170,8 +173,16 @@ def remove() -> list[Path]:
             "Stop the servers first (leave their `with` block, or shut the notebook's kernel down).",
         )
     for folder in folders:
-        (folder / "installed.json").unlink(missing_ok=True)
-        shutil.rmtree(folder)
+        lock = _lock(folder)
+        if not _acquired_at_once(lock):
+            raise EngineError(f"An installation into {folder} is running.", "Wait until it has ended.")
+        try:
+            (folder / "installed.json").unlink(missing_ok=True)
+            shutil.rmtree(folder)
+        except OSError as error:
+            raise EngineError(f"{folder} cannot be deleted: {error}.", "Delete it yourself if you mean it.") from None
+        finally:
+            lock.release()
     return folders
 
 
@@ -182,10 +193,15 @@ def _is_complete(path: Path) -> bool:
         return False
 
 
-def _acquired_at_once(lock: object) -> bool:
+def _lock(path: Path) -> BaseFileLock:
     import filelock
 
-    assert isinstance(lock, filelock.BaseFileLock)
+    return filelock.FileLock(f"{path}.lock")
+
+
+def _acquired_at_once(lock: BaseFileLock) -> bool:
+    import filelock
+
     try:
         lock.acquire(blocking=False)
     except filelock.Timeout:
@@ -264,6 +280,12 @@ def _compose_backends(engine: Engine) -> None:
     target.chmod(0o755)
     (unfinished / "vllm").symlink_to(HERE / "backends" / "vllm")
     unfinished.rename(engine.backends)
+
+
+def _forget_lost_checkouts(path: Path) -> None:
+    for folder in path.glob("backends-*"):
+        if not (folder / "vllm").exists():  # a link to a checkout that is gone
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _numpy_major(engine: Engine) -> int:

@@ -6,7 +6,7 @@ import html
 import time
 from collections.abc import Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 from tritonlab.client import Client
 from tritonlab.errors import ClientError, ServerFailed
@@ -31,7 +31,7 @@ class Server:
 
     def __init__(self, client: Client, models: Iterable[str] | None) -> None:
         self.client = client
-        self.models = None if models is None else tuple(models)
+        self.models = (models,) if isinstance(models, str) else None if models is None else tuple(models)
 
     @property
     def url(self) -> str:
@@ -83,6 +83,16 @@ class Server:
         self._look(quiet=quiet)
         return self
 
+    def wait(self) -> NoReturn:
+        """Block for as long as the server runs, e.g. in a script that serves until Ctrl-C.
+
+        Raises:
+            ServerFailed: it has ended by itself.
+        """
+        while not self._has_ended():
+            time.sleep(LOOK_EVERY_S)
+        raise self._failure(f"The server at {self.url} has ended.")
+
     def report(self) -> LogReport:
         """What the server's log says so far."""
         raise NotImplementedError
@@ -93,6 +103,21 @@ class Server:
 
     def _look(self, *, quiet: bool) -> None:
         """Called while waiting: tell what is new, raise ServerFailed when waiting has become pointless."""
+        if failed := self._failed_models():
+            raise self._failure(f"Triton runs, but {', '.join(failed)} failed to load.")
+
+    def _failed_models(self) -> list[str]:
+        try:
+            index = self.client.index() if self.client.live() else None
+        except ClientError:
+            index = None  # it answers no more: the next look tells why
+        if index is None:
+            return []
+        failed = index[(index.state == "UNAVAILABLE") & (index.reason != "") & (index.reason != "unloaded")]
+        return [name for name in failed.name if self.models is None or name in self.models]
+
+    def _has_ended(self) -> bool:
+        return not self.live()
 
     def _failure(self, what: str) -> ServerFailed:
         return ServerFailed(what)

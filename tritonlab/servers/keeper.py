@@ -18,6 +18,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from tritonlab.servers import leftovers
 
@@ -28,34 +29,57 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 def main(folder: Path, parent: int, command: list[str]) -> int:
     server_id = folder.name
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     told_to_stop = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: told_to_stop.append(True))
 
     record = folder / "keeper.json"
-    record.write_text(json.dumps({"pid": os.getpid()}))
-    leftovers.temporary_folder(server_id).mkdir(mode=0o700, exist_ok=True)
-    with (folder / "server.log").open("ab") as log:
-        server = subprocess.Popen(
+    unfinished = folder / "keeper.part"
+    unfinished.write_text(json.dumps({"pid": os.getpid()}))
+    unfinished.replace(record)  # at once: another process that sweeps must not read half of it
+    _let_others_go_first()
+    code = None
+    try:
+        with (folder / "server.log").open("ab") as log:
+            server = _start(command, server_id, log)
+        if server is not None:
+            while server.poll() is None and not told_to_stop and not _parent_is_gone(parent):
+                pass
+            code = _end(server)
+    finally:
+        (folder / "exit.json").write_text(json.dumps({"code": code}))
+        leftovers.clean(server_id)
+        record.unlink(missing_ok=True)
+    return 0
+
+
+def _let_others_go_first() -> None:
+    """Lower the weight of this session among the user's sessions, where Linux groups tasks by session.
+
+    vLLM's processes wait by spinning. With equal weights they keep a notebook on two cores from its turn for seconds.
+    """
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_text("5")
+
+
+def _start(command: list[str], server_id: str, log: BinaryIO) -> subprocess.Popen[bytes] | None:
+    scratch = leftovers.temporary_folder(server_id)
+    prctl = ctypes.CDLL(None).prctl
+    try:
+        scratch.mkdir(mode=0o700, exist_ok=True)
+        return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "TMPDIR": str(leftovers.temporary_folder(server_id))},
+            env={**os.environ, "TMPDIR": str(scratch)},
             # A keeper that is killed outright takes its server along.
             preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
         )
-    try:
-        while server.poll() is None and not told_to_stop and not _parent_is_gone(parent):
-            pass
-        _end(server)
-    finally:
-        (folder / "exit.json").write_text(json.dumps({"code": server.poll()}))
-        leftovers.clean(server_id)
-        record.unlink(missing_ok=True)
-    return 0
+    except OSError as error:
+        log.write(f"tritonlab could not start tritonserver: {error}\n".encode())
+        return None
 
 
 def _parent_is_gone(parent: int) -> bool:
@@ -64,14 +88,14 @@ def _parent_is_gone(parent: int) -> bool:
     return bool(readable) or os.getppid() != parent
 
 
-def _end(server: subprocess.Popen[bytes]) -> None:
+def _end(server: subprocess.Popen[bytes]) -> int:
     if server.poll() is None:
         server.send_signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             server.wait(STOP_WAIT_S)
     if server.poll() is None:
         server.kill()
-        server.wait()
+    return server.wait()
 
 
 if __name__ == "__main__":

@@ -72,7 +72,9 @@ def sweep(folder: Path) -> list[str]:
 def _keeper_lives(record: Path, server_id: str) -> bool:
     try:
         pid = int(json.loads(record.read_text())["pid"])
+    except FileNotFoundError:
+        return True  # it ended this moment, and has cleaned up
     except (OSError, ValueError, KeyError):
-        return False
+        return bool(processes(server_id))
     # The number may have gone to another process since.
     return pid == os.getpid() or pid in processes(server_id)

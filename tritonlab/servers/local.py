@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -67,6 +68,8 @@ class LocalServer(Server):
                 f"There is no model repository at {repository}.",
                 "Make one with ModelRepository(...).add(...), or check the path.",
             )
+        _check_arguments(arguments)
+        _check_environment(environment)
         chosen = ports.choose(wanted_ports)
         addresses = {service: f"{ports.HOST}:{port}" for service, port in chosen.items()}
         super().__init__(
@@ -86,9 +89,9 @@ class LocalServer(Server):
         self.log_path = self._folder / "server.log"
         if log is not None:
             self.log_path.symlink_to(Path(log).absolute())
-            self.log_path = Path(log)
+            self.log_path = Path(log).absolute()
         self._reader = LogReader()
-        self._read_bytes = 0
+        self._read_bytes = _open_log(self.log_path)
         self._told: set[str] = set()
         self.command = _command(engine, repository, self.models, chosen, arguments, self._id)
         self._started = time.monotonic()
@@ -121,8 +124,11 @@ class LocalServer(Server):
         if self._keeper.stdin is not None:
             with suppress(OSError):
                 self._keeper.stdin.close()
+        # Told as well: a process that was forked from this one may hold the line open.
+        self._keeper.terminate()
         try:
-            self._keeper.wait(STOP_WAIT_S)
+            with suppress(subprocess.TimeoutExpired):
+                self._keeper.wait(STOP_WAIT_S)
         finally:
             if self._keeper.poll() is None:
                 self._keeper.kill()
@@ -143,26 +149,22 @@ class LocalServer(Server):
 
     def _look(self, *, quiet: bool) -> None:
         # Asked first: a server that ends while we read has then written its last line.
-        ended = self._keeper.poll() is not None
+        ended = self._has_ended()
         self._read_log()
         if not quiet:
             self._tell_stages()
         if ended:
-            code = self._exit_code()
-            raise self._failure(f"tritonserver ended before it was ready (exit code {code}).")
-        if self.client.live() and (failed := self._failed_models()):
-            raise self._failure(f"Triton runs, but {', '.join(failed)} failed to load.")
+            raise self._failure(f"tritonserver ended before it was ready (exit code {self._exit_code()}).")
+        super()._look(quiet=quiet)
+
+    def _has_ended(self) -> bool:
+        return self._keeper.poll() is not None
 
     def _tell_stages(self) -> None:
         for stage in self._reader.stages:
             if stage.status == "reached" and stage.name not in self._told:
                 self._told.add(stage.name)
                 print(f"{time.monotonic() - self._started:6.1f} s  {stage.name}", flush=True)
-
-    def _failed_models(self) -> list[str]:
-        index = self.client.index()
-        failed = index[(index.state == "UNAVAILABLE") & (index.reason != "") & (index.reason != "unloaded")]
-        return [name for name in failed.name if self.models is None or name in self.models]
 
     def _exit_code(self) -> int | None:
         with suppress(OSError, ValueError):
@@ -203,14 +205,53 @@ def _command(
     ]
     replaced = {argument.split("=")[0] for argument in arguments}
     options = [option for option in options if option.split("=")[0] not in replaced]
-    if "--model-control-mode" not in replaced:
+    if not replaced & {"--model-control-mode", "--load-model"}:
         options += [f"--load-model={model}" for model in (("*",) if models is None else models)]
     options.append(f"--backend-config=python,shm-region-prefix-name={leftovers.shm_prefix(server_id)}")
     return [str(engine.tritonserver), *options, *arguments]
 
 
+def _check_arguments(arguments: Sequence[str]) -> None:
+    if isinstance(arguments, str) or not all(isinstance(argument, str) for argument in arguments):
+        raise TritonlabError(
+            f"The arguments for tritonserver are {arguments!r}.", 'Give a list of texts, e.g. ["--log-verbose=1"].'
+        )
+    for argument in arguments:
+        if re.match(r"--(http|grpc|metrics)-(port|address)\b", argument):
+            raise TritonlabError(
+                f"{argument} cannot be given as an argument: this handle would look for the server elsewhere.",
+                'Use ports={"http": 8000}, say; a server of the local target listens on loopback only.',
+            )
+
+
+def _check_environment(environment: Mapping[str, str]) -> None:
+    for name, value in environment.items():
+        if not isinstance(value, str) or "\0" in value or not re.fullmatch(r"[^=\0]+", str(name)):
+            raise TritonlabError(
+                f"The environment variable {name!r} has a value that is no text.", 'Give a text: "1", not 1.'
+            )
+
+
+def _open_log(path: Path) -> int:
+    """Make sure that the file can be written, and tell how many bytes an earlier server left in it.
+
+    Raises:
+        TritonlabError: it cannot.
+    """
+    try:
+        with path.open("ab") as log:
+            return log.tell()
+    except OSError as error:
+        raise TritonlabError(
+            f"The log cannot be written to {path}: {error.strerror}.", "Name a file in a folder that is yours."
+        ) from None
+
+
 def _forget_old_logs(servers: Path) -> None:
-    folders = sorted(servers.glob("*/"), key=lambda folder: folder.stat().st_mtime, reverse=True)
-    for folder in folders[KEPT_LOGS:]:
+    ages = {}
+    for folder in servers.glob("*/"):
+        with suppress(FileNotFoundError):  # another process may be doing the same
+            ages[folder] = folder.stat().st_mtime
+    for folder in sorted(ages, key=ages.__getitem__, reverse=True)[KEPT_LOGS:]:
         if not (folder / "keeper.json").exists():
             shutil.rmtree(folder, ignore_errors=True)

@@ -28,9 +28,11 @@ def choose(wanted: Mapping[str, int]) -> dict[str, int]:
             f"Triton has no service named {', '.join(sorted(unknown))}.",
             f"The services are {', '.join(SERVICES)}.",
         )
+    if len(set(wanted.values())) < len(wanted):
+        raise TritonlabError(f"Two services cannot share a port: {dict(wanted)}.", "Give each its own.")
     for service, port in wanted.items():
-        if not 0 < port < 65_536:
-            raise TritonlabError(f"{port} is no port for {service}.", "Ports run from 1 to 65535.")
+        if not isinstance(port, int) or not 0 < port < 65_536:
+            raise TritonlabError(f"{port!r} is no port for {service}.", "Ports are numbers from 1 to 65535.")
         if not _is_free(port):
             raise TritonlabError(
                 f"Port {port}, wanted for {service}, is taken on {HOST}.",

@@ -26,19 +26,21 @@ def serve(
 
     Args:
         repository: a `ModelRepository` or the path of one.
-        models: what to load at the start; None loads every model, an empty list none.
+        models: names to load at the start; None loads every model, an empty list none.
         target: "local" for the engine on this machine, "http://host:port" for a server that already runs,
             "auto" for `$TRITONLAB_TARGET` if it is set and "local" if not.
         ports: any of "http", "grpc" and "metrics" -> port; free ones are chosen for the rest.
         arguments: further options for `tritonserver`, e.g. ["--exit-on-error=false"]; they replace ours.
         environment: further variables for the server's process.
-        log: a file to keep the server's log in; by default the log is kept in the user's tritonlab folder.
+        log: a file to append the server's log to; by default the log is kept in the user's tritonlab folder.
 
     Raises:
-        TritonlabError: the target is unknown, a port is taken, the repository is missing, the engine is not there.
+        TritonlabError: the target is unknown, a port is taken, the repository is missing, the engine is not there,
+            or an argument, a variable or the log's file cannot be used.
     """
     if target == "auto":
-        target = os.environ.get("TRITONLAB_TARGET", "local")
+        wanted = os.environ.get("TRITONLAB_TARGET", "")
+        target = "local" if wanted in ("", "auto") else wanted
     if target.startswith(("http://", "https://")):
         from tritonlab.servers.remote import RemoteServer
 

@@ -23,7 +23,7 @@ from request import FINAL, BadRequest, Request, error_response
 LOOK_EVERY_S = 0.2
 # How much of this process' time sending the pieces of streams may take. Beyond that pieces wait for each other and go
 # out together, so that vLLM's outputs are still fetched in time. One stream alone is never held back.
-SENDING_SHARE = 0.25
+SENDING_SHARE = 0.06
 # A wait shorter than this costs more in switching than it saves in sending.
 SHORTEST_WAIT_S = 0.002
 STOP_WAIT_S = 10
@@ -56,9 +56,10 @@ class TritonPythonModel:
 
             self._metrics = TritonMetrics(self._name, self._version)
             arguments = {**arguments, "disable_log_stats": False}
-        self._active = {}
+        self._active = {}  # the task of each request -> its sender
+        self._left = set()  # of those, the ones whose client has gone
         self._streams = 0
-        self._send_s = 0.0  # a running mean
+        self._send_s = 0.0002  # a running mean
         self._dead = None
         self._start_engine(compat.engine_args(arguments))
 
@@ -112,48 +113,56 @@ class TritonPythonModel:
             except BaseException as error:
                 failure.append(error)
                 return
-            finally:
-                started.set()
+            started.set()
             watch = asyncio.create_task(self._watch())
             await self._stopping.wait()
             watch.cancel()
 
         try:
-            import uvloop
-
-            runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-        except ImportError:
-            runner = asyncio.Runner()
-        with runner:
-            runner.run(main())
+            with self._compat.runner() as runner:
+                runner.run(main())
+        except BaseException as error:
+            failure.append(error)
+            raise
+        finally:
+            started.set()
 
     async def _shut_down(self):
-        for task in list(self._active):
-            task.cancel()
-        await asyncio.gather(*self._active, return_exceptions=True)
-        self._engine.shutdown()
-        # Let go while Python is whole: vLLM's __del__ fails when the interpreter is half gone.
-        self._engine = None
-        self._stopping.set()
+        try:
+            for task in list(self._active):
+                task.cancel()
+            await asyncio.gather(*self._active, return_exceptions=True)
+            self._engine.shutdown()
+        finally:
+            # Let go while Python is whole: vLLM's __del__ fails when the interpreter is half gone.
+            self._engine = None
+            self._stopping.set()
 
     async def _watch(self):
-        """Abort what its client no longer waits for, and notice an engine that has died."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            if self._metrics and not self._active:
-                # vLLM reports with each step, and after the last request of all was cancelled there is no step.
-                self._metrics.idle()
-            for task, sender in list(self._active.items()):
-                if sender.is_cancelled():
-                    task.cancel()
-            if self._engine.errored and not self._dead:
-                self._dead = (
-                    f"the vLLM engine of model {self._name} has died; load the model again "
-                    "(its last lines in the server's log say why it died)"
-                )
-                pb_utils.Logger.log_error(f"[vllm] {self._dead}")
-                # In a thread: unloading waits for the requests that this loop has still to answer.
-                threading.Thread(target=self._turn_not_ready).start()
+            try:
+                self._look()
+            except Exception as error:  # the next look must come all the same
+                pb_utils.Logger.log_error(f"[vllm] the look after model {self._name} failed: {error!r}")
+
+    def _look(self):
+        """Abort what its client no longer waits for, and notice an engine that has died."""
+        if self._metrics and not self._active:
+            # vLLM reports with each step, and after the last request of all was cancelled there is no step.
+            self._metrics.idle()
+        left = {task for task, sender in self._active.items() if sender.is_cancelled()}
+        for task in left - self._left:  # once: a second cancel would interrupt the answer to the first
+            task.cancel()
+        self._left = left
+        if self._engine.errored and not self._dead:
+            self._dead = (
+                f"the vLLM engine of model {self._name} has died; load the model again "
+                "(its last lines in the server's log say why it died)"
+            )
+            pb_utils.Logger.log_error(f"[vllm] {self._dead}")
+            # In a thread: unloading waits for the requests that this loop has still to answer.
+            threading.Thread(target=self._turn_not_ready).start()
 
     def _turn_not_ready(self):
         try:
@@ -172,18 +181,22 @@ class TritonPythonModel:
         self._streams += request.stream
         try:
             async for output in self._engine.generate(self._prompt(request), params, identifier, lora_request=lora):
+                response = request.response(output, params.n)
                 finished = output.finished
                 began = time.perf_counter()
-                sender.send(request.response(output), flags=FINAL if finished else 0)
-                self._send_s += (time.perf_counter() - began - self._send_s) / 64
+                sender.send(response, flags=FINAL if finished else 0)
+                # A send that was held up counts as two at the most: the mean must not remember it for long.
+                self._send_s += (min(time.perf_counter() - began, 2 * self._send_s) - self._send_s) / 64
                 if not finished and (wait := self._streams * self._send_s / SENDING_SHARE) > SHORTEST_WAIT_S:
                     await asyncio.sleep(wait)
         except asyncio.CancelledError:
             sender.send(error_response("the request was cancelled"), flags=FINAL)
         except self._compat.EngineDeadError:
             self._answer(sender, finished, f"the vLLM engine of model {self._name} has died")
-        except Exception as error:  # vLLM's refusal of this request, e.g. a prompt that is too long
+        except ValueError as error:  # e.g. a prompt that is too long
             self._answer(sender, finished, f"vLLM refused the request: {error}")
+        except Exception as error:  # whatever went wrong, the client gets an answer
+            self._answer(sender, finished, f"the request failed: {error!r}")
         finally:
             del self._active[task]
             self._streams -= request.stream

@@ -2,10 +2,12 @@
 
 import base64
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+_NOTHING = SimpleNamespace(text="", finish_reason=None, cumulative_logprob=None, logprobs=None, token_ids=())
 FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 # Options of Triton itself that arrive among a request's parameters.
 _TRITONS_OWN = "triton_"
@@ -53,23 +55,25 @@ class Request:
         self.lora_name = self.sampling.pop("lora_name", None)
         self._first = True
 
-    def response(self, output):
-        """The response for a `RequestOutput`: the whole answer, or what has come since the last response."""
+    def response(self, output, n):
+        """The response for a `RequestOutput`: the n whole answers, or what has come since the last response."""
         before = self.prompt if self.echo else ""
-        texts = [(before + part.text).encode() for part in output.outputs]
-        tensors = [_text("text_output", texts)]
+        came = {part.index: part for part in output.outputs}
+        # In a stream not every text grows at every step; each keeps its place all the same.
+        parts = [came.get(index, _NOTHING) for index in range(n)]
+        tensors = [_text("text_output", [(before + part.text).encode() for part in parts])]
         if "finish_reason" in self.wants:
-            tensors.append(_text("finish_reason", [str(part.finish_reason).encode() for part in output.outputs]))
+            tensors.append(_text("finish_reason", [str(part.finish_reason).encode() for part in parts]))
         if "cumulative_logprob" in self.wants:
-            sums = [_or_nan(part.cumulative_logprob) for part in output.outputs]
+            sums = [_or_nan(part.cumulative_logprob) for part in parts]
             tensors.append(pb_utils.Tensor("cumulative_logprob", np.array(sums, np.float32)))
         if "logprobs" in self.wants:
-            tensors.append(_text("logprobs", [_logprobs(part.logprobs).encode() for part in output.outputs]))
+            tensors.append(_text("logprobs", [_logprobs(part.logprobs).encode() for part in parts]))
         if "num_input_tokens" in self.wants:
             count = len(output.prompt_token_ids or ())
             tensors.append(pb_utils.Tensor("num_input_tokens", np.array([count], np.uint32)))
         if "num_output_tokens" in self.wants:
-            counts = [len(part.token_ids) for part in output.outputs]
+            counts = [len(part.token_ids) for part in parts]
             tensors.append(pb_utils.Tensor("num_output_tokens", np.array(counts, np.uint32)))
         return pb_utils.InferenceResponse(tensors)
 
