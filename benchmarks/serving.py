@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+import time
 from collections import defaultdict
 from contextlib import ExitStack
 
@@ -29,6 +30,7 @@ OFFICIAL = {  # Triton generate and generate_stream over offline
     16: (4151 / 4219, 2868 / 4219),
     32: (5520 / 6423, 4606 / 6423),
 }
+QUIET_S = 1.5  # the processes of a peer that has just worked go on spinning for a second
 STREAM_GOAL = 0.85  # of the offline engine, at 16 and 32
 
 
@@ -46,15 +48,18 @@ def main() -> int:
                 print(f"round {turn} of {rounds}, {concurrency} at once", file=sys.stderr)
                 requests = REQUESTS[concurrency] if turn else 2 * concurrency
                 found = {}
+                time.sleep(QUIET_S)
                 offline.stdin.write(f"{concurrency} {requests}\n")
                 offline.stdin.flush()
                 found["offline"] = float(peers.read(offline, "RATE"))
                 for stream in (False, True):
                     way = "stream" if stream else "whole"
+                    time.sleep(QUIET_S)
                     path = f"{ours}/v2/models/tutor/generate{'_stream' if stream else ''}"
                     done = measure(path, [_triton(stream)] * requests, concurrency, TOKENS)
                     found[f"ours {way}"] = done.tokens_per_s
                     found[f"ours {way} latency"] = done
+                    time.sleep(QUIET_S)
                     done = measure(f"{vllm}/v1/completions", [_openai(stream)] * requests, concurrency, TOKENS)
                     found[f"vllm {way}"] = done.tokens_per_s
                     found[f"vllm {way} latency"] = done

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -64,7 +65,13 @@ def main() -> None:
             with serve(repository, models=["gemma"], target="local") as server:
                 scene(server)
             text = server.log_path.read_text(encoding="utf-8")  # type: ignore[attr-defined]
-            places = {folder: "/srv", str(Engine.find().path): "/engine", str(MODEL): "/models/tutor"}
+            places = {
+                folder: "/srv",
+                str(Engine.find().path): "/engine",
+                str(MODEL): "/models/tutor",
+                str(HERE.parents[1]): "/course",
+                sys.base_prefix: "/usr",
+            }
             for place, neutral in places.items():
                 text = text.replace(place, neutral)
             (HERE / name).write_text(text, encoding="utf-8")

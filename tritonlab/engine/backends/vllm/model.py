@@ -10,6 +10,7 @@ import stub_environment  # noqa: F401, I001  (first: vLLM and torch need what it
 
 import asyncio
 import json
+import math
 import os
 import threading
 import time
@@ -18,14 +19,10 @@ from pathlib import Path
 import triton_python_backend_utils as pb_utils
 
 import tensors
+from pace import Pace
 from request import FINAL, BadRequest, Request, error_response
 
 LOOK_EVERY_S = 0.2
-# How much of this process' time sending the pieces of streams may take. Beyond that pieces wait for each other and go
-# out together, so that vLLM's outputs are still fetched in time. One stream alone is never held back.
-SENDING_SHARE = 0.06
-# A wait shorter than this costs more in switching than it saves in sending.
-SHORTEST_WAIT_S = 0.002
 STOP_WAIT_S = 10
 
 
@@ -58,8 +55,7 @@ class TritonPythonModel:
             arguments = {**arguments, "disable_log_stats": False}
         self._active = {}  # the task of each request -> its sender
         self._left = set()  # of those, the ones whose client has gone
-        self._streams = 0
-        self._send_s = 0.0002  # a running mean
+        self._pace = Pace()
         self._dead = None
         self._start_engine(compat.engine_args(arguments))
 
@@ -178,17 +174,20 @@ class TritonPythonModel:
         self._active[task] = sender
         identifier = f"{self._name}-{id(request):x}-{time.monotonic_ns():x}"
         finished = False
-        self._streams += request.stream
+        limit = params.n * (params.max_tokens or math.inf)
+        came, first = 0, None
+        self._pace.streams += request.stream
         try:
             async for output in self._engine.generate(self._prompt(request), params, identifier, lora_request=lora):
                 response = request.response(output, params.n)
                 finished = output.finished
-                began = time.perf_counter()
+                now = time.perf_counter()
+                first = first or now
+                came += sum(len(part.token_ids) for part in output.outputs)
                 sender.send(response, flags=FINAL if finished else 0)
-                # A send that was held up counts as two at the most: the mean must not remember it for long.
-                self._send_s += (min(time.perf_counter() - began, 2 * self._send_s) - self._send_s) / 64
-                if not finished and (wait := self._streams * self._send_s / SENDING_SHARE) > SHORTEST_WAIT_S:
-                    await asyncio.sleep(wait)
+                self._pace.sent(time.perf_counter() - now)
+                if not finished:
+                    await self._pace.wait(came, now - first, limit)
         except asyncio.CancelledError:
             sender.send(error_response("the request was cancelled"), flags=FINAL)
         except self._compat.EngineDeadError:
@@ -199,7 +198,7 @@ class TritonPythonModel:
             self._answer(sender, finished, f"the request failed: {error!r}")
         finally:
             del self._active[task]
-            self._streams -= request.stream
+            self._pace.streams -= request.stream
             # vLLM keeps the error of a dead engine, and that keeps this frame: a sender must go before its server does.
             sender = None
 
