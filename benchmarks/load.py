@@ -36,7 +36,15 @@ async def _measure(url, bodies, concurrency, tokens):
         for payload in payloads:
             started = time.perf_counter()
             writer.write(payload)
-            first, last = await _answer(reader)
+            try:
+                first, last = await _answer(reader)
+            except asyncio.IncompleteReadError as error:
+                if error.partial:
+                    raise
+                # A server may close a connection between two requests, and any client then asks again.
+                reader, writer = await asyncio.open_connection(url.hostname, url.port)
+                writer.write(payload)
+                first, last = await _answer(reader)
             timings.append((first - started, last - first))
         writer.close()
 
