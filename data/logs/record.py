@@ -50,7 +50,7 @@ def fails(server: Server) -> None:
 
 
 RECORDINGS = {
-    "local-triton-vllm-ready.log": (ready, {}),
+    "local-triton-vllm-ready-and-stopped.log": (ready, {}),
     "local-triton-vllm-engine-core-killed.log": (engine_killed, {}),
     "local-triton-vllm-unexpected-argument.log": (fails, {"gpu_memory_utilisation": 0.9}),
     "local-triton-vllm-context-too-long.log": (fails, {"max_model_len": 1_000_000}),

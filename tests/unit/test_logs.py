@@ -195,6 +195,34 @@ def test_root_cause_of_a_failure(name: str, finding: str, cause: str, line: int,
     assert [name for name, status in stages(report).items() if status == "failed"] == ([stage] if stage else [])
 
 
+def test_local_target() -> None:
+    report = read_log(LOGS / "local-triton-vllm-ready-and-stopped.log")
+    assert report.kind == "triton-vllm-cpu"
+    assert set(stages(report).values()) == {"reached"}
+    assert "graph capture" not in stages(report), "a CPU build has no such stage"
+    assert report.memory["kv_cache"] == GIB
+    assert report.facts["kv_cache_tokens"] == 524_288
+    assert report.facts["max_concurrency"] == 524_288 / report.facts["concurrency_tokens"] == 512
+    assert report.facts["vllm_version"] == "0.32.0"
+    assert report.models.reason.tolist() == ["unloaded"]
+
+
+@pytest.mark.parametrize(
+    ("name", "finding", "cause", "stage"),
+    [
+        ("engine-core-killed", "engine-core-died", "EngineDeadError", None),
+        ("unexpected-argument", "engine-args-unexpected-keyword", "gpu_memory_utilization", "vLLM backend"),
+        ("context-too-long", "model-load-failed", "max_model_len", "vLLM backend"),
+    ],
+)
+def test_failures_of_the_local_target(name: str, finding: str, cause: str, stage: str | None) -> None:
+    report = read_log(LOGS / f"local-triton-vllm-{name}.log")
+    (found,) = report.findings
+    assert found.id == finding
+    assert cause in found.cause
+    assert [name for name, status in stages(report).items() if status == "failed"] == ([stage] if stage else [])
+
+
 @pytest.mark.parametrize(
     ("name", "finding"),
     [

@@ -240,6 +240,7 @@ ECHO = re.compile(
 
 UNLOADED = "unloaded"
 MOST, LONGEST_FAULT = 500, 4000
+VALIDATION = re.compile(r"\d+ validation errors? for \w+$")
 """Of faults and of models no more are kept, and no more characters of a fault, whatever the log holds."""
 _RULES = tuple((name, re.compile(rule.opens), re.compile(rule.closes or rule.opens)) for name, rule in STAGES.items())
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -506,7 +507,7 @@ class Progress:
             if self._outcome == "stopped" and self.was_ready:
                 # What goes wrong while a server shuts down on request did not make it fail.
                 return
-            self._fault(event.message.partition("\n")[0], text, event.line)
+            self._fault(_gist(event.message), text, event.line)
         if mark != "fault" and not (mark == "stopped" and self._outcome == "failed"):
             self._outcome = mark
         if mark == "ready":
@@ -530,6 +531,12 @@ def _between(start: datetime | None, end: datetime | None) -> float | None:
 def _bytes(text: str) -> int:
     digits = text.rstrip("KMGiB ")
     return round(float(digits) * _UNITS[text[len(digits) :].strip()])
+
+
+def _gist(message: str) -> str:
+    """The first line of a message, with the second where the first only counts what pydantic found."""
+    first, _, rest = message.partition("\n")
+    return f"{first}: {rest.splitlines()[0].strip()}" if rest and VALIDATION.search(first) else first
 
 
 def _seconds(text: str) -> float:
