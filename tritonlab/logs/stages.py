@@ -238,9 +238,9 @@ ECHO = re.compile(
 )
 """Errors that only pass on that something else failed."""
 
+VALIDATION = re.compile(r"\d+ validation errors? for \w+$")
 UNLOADED = "unloaded"
 MOST, LONGEST_FAULT = 500, 4000
-VALIDATION = re.compile(r"\d+ validation errors? for \w+$")
 """Of faults and of models no more are kept, and no more characters of a fault, whatever the log holds."""
 _RULES = tuple((name, re.compile(rule.opens), re.compile(rule.closes or rule.opens)) for name, rule in STAGES.items())
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
