@@ -146,7 +146,10 @@ MALFORMED = {
     "unknown adapter": ({"sampling_parameters": '{"lora_name": "doll"}'}, "LoRA doll is not supported"),
     "image for a text model": ({"image": ["aGVsbG8="]}, "takes no images"),
     "image that is no base64": ({"image": ["§§"]}, "not base64"),
-    "prompt too long": ({"text_input": "word " * 5000}, "1024"),
+    "prompt too long": (
+        {"text_input": "word " * 5000},
+        "vLLM refused the request: This model's maximum context length",
+    ),
     "two prompts": ({"text_input": ["one", "two"]}, ""),
     "thousands of prompts": ({"text_input": ["one"] * 5000}, ""),
     "number for a prompt": ({"text_input": 7}, "Unable to parse JSON bytes array"),

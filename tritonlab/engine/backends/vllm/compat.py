@@ -24,7 +24,13 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.loggers import StatLoggerBase
 
+try:
+    from vllm.exceptions import VLLMValidationError
+except ImportError:  # vLLM 0.9
+    VLLMValidationError = ValueError
+
 __all__ = [
+    "REFUSALS",
     "VERSION",
     "EngineDeadError",
     "LoRARequest",
@@ -37,6 +43,8 @@ __all__ = [
 ]
 
 VERSION = vllm.__version__
+# What vLLM raises when a request cannot be served as it is. In 0.24 its own class is a ValueError, in 0.32 it is not.
+REFUSALS = (ValueError, VLLMValidationError)
 # The key that Triton's vllm backend documents, and the field of `SamplingParams` that it became in vLLM 0.11.
 GUIDED = "guided_decoding"
 

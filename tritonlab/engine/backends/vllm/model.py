@@ -192,7 +192,7 @@ class TritonPythonModel:
             sender.send(error_response("the request was cancelled"), flags=FINAL)
         except self._compat.EngineDeadError:
             self._answer(sender, finished, f"the vLLM engine of model {self._name} has died")
-        except ValueError as error:  # e.g. a prompt that is too long
+        except self._compat.REFUSALS as error:  # e.g. a prompt that is too long
             self._answer(sender, finished, f"vLLM refused the request: {error}")
         except Exception as error:  # whatever went wrong, the client gets an answer
             self._answer(sender, finished, f"the request failed: {error!r}")
