@@ -48,6 +48,7 @@ def served(folder: Path) -> Iterator[None]:
             yield
         finally:
             server.send_signal(signal.SIGINT)
+            server.communicate(timeout=60)
     assert server.returncode == 0
 
 
