@@ -30,7 +30,7 @@ class Pace:
         """
         if self.streams < 2:  # one alone never waits
             return
-        end = (limit - came) * seconds / (came - 1) if came > 1 else math.inf
+        end = (limit - came) * seconds / (came - 1) if came > 1 and seconds else math.inf
         wait = min(self.streams * self._send_s / SENDING_SHARE, end)
         if wait > SHORTEST_WAIT_S:
             await asyncio.sleep(wait)

@@ -53,7 +53,6 @@ class Request:
         }
         self.sampling = _sampling(triton_request)
         self.lora_name = self.sampling.pop("lora_name", None)
-        self._first = True
 
     def response(self, output, n):
         """The response for a `RequestOutput`: the n whole answers, or what has come since the last response."""
