@@ -33,7 +33,7 @@ input [ { name: "text_input" data_type: TYPE_STRING dims: [ 1 ] } ]
 output [ { name: "text_output" data_type: TYPE_STRING dims: [ 1 ] } ]
 """
 ECHO_MODEL = """
-import multiprocessing, time
+import multiprocessing, os, time
 import triton_python_backend_utils as pb_utils
 
 
@@ -41,6 +41,7 @@ def engine():
     import setproctitle
 
     setproctitle.setproctitle("VLLM::EngineCore")
+    memory = b"x" * (int(os.environ.get("ECHO_MIB", "0")) << 20)
     time.sleep(600)
 
 
@@ -125,6 +126,16 @@ def test_with_block_ends_everything(echo: Path) -> None:
     assert _is_free(port)
     assert "Started HTTPService" in server.log_path.read_text()
     server.stop()  # a second stop is harmless
+
+
+def test_stop_waits_for_a_process_that_still_frees_its_memory(echo: Path) -> None:
+    with serve(echo, target="local", environment={"ECHO_MIB": "3000"}) as server:
+        server.wait_ready(quiet=True)
+        time.sleep(3)  # the memory is being filled
+        for pid in _pids("tritonserver", 0, server._id):
+            os.kill(pid, signal.SIGKILL)
+        server._keeper.wait(30)
+        assert _gone(server._keeper.pid, within=0) == []
 
 
 @pytest.mark.parametrize("seed", range(KILLS))

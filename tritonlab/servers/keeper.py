@@ -16,6 +16,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -50,6 +51,7 @@ def main(folder: Path, parent: int, command: list[str]) -> int:
     finally:
         (folder / "exit.json").write_text(json.dumps({"code": code}))
         leftovers.clean(server_id)
+        _wait_for_the_dying()
         record.unlink(missing_ok=True)
     return 0
 
@@ -96,6 +98,15 @@ def _end(server: subprocess.Popen[bytes]) -> int:
     if server.poll() is None:
         server.kill()
     return server.wait()
+
+
+def _wait_for_the_dying() -> None:
+    """A process that frees gigabytes on its way out has lost its mark already, and still runs."""
+    deadline = time.monotonic() + leftovers.KILL_WAIT_S
+    with suppress(ChildProcessError):  # no descendant is left: as the subreaper, this process inherits them all
+        while time.monotonic() < deadline:
+            if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                time.sleep(0.02)
 
 
 if __name__ == "__main__":
