@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -19,6 +20,9 @@ from tritonlab.engine import Engine
 from tritonlab.engine.tutor import MODEL
 from tritonlab.servers import Server, ports
 from tritonlab.servers.local import ENVIRONMENT
+
+# Raised as SystemExit, so that a benchmark that is told to end takes its peers along.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))
 
 SETTINGS = {"model": str(MODEL), "dtype": "bfloat16", "enforce_eager": True, "max_model_len": 1024}
 
