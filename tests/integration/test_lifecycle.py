@@ -198,7 +198,7 @@ def test_vllm_ends_with_its_server(tmp_path: Path) -> None:
             other.metadata()
             if not leave_open:
                 other.close()
-            assert "VLLM::Worker" in _members(server._keeper.pid)
+            assert "VLLM::EngineCore" in _members(server._keeper.pid)
         other.close()
         assert _gone(server._keeper.pid, within=0) == []
         assert ("Exiting immediately" in server.log_path.read_text()) is leave_open

@@ -39,7 +39,6 @@ def main(folder: Path, parent: int, command: list[str]) -> int:
     unfinished = folder / "keeper.part"
     unfinished.write_text(json.dumps({"pid": os.getpid()}))
     unfinished.replace(record)  # at once: another process that sweeps must not read half of it
-    _let_others_go_first()
     code = None
     try:
         with (folder / "server.log").open("ab") as log:
@@ -54,15 +53,6 @@ def main(folder: Path, parent: int, command: list[str]) -> int:
         _wait_for_the_dying()
         record.unlink(missing_ok=True)
     return 0
-
-
-def _let_others_go_first() -> None:
-    """Lower the weight of this session among the user's sessions, where Linux groups tasks by session.
-
-    vLLM's processes wait by spinning. With equal weights they keep a notebook on two cores from its turn for seconds.
-    """
-    with suppress(OSError):
-        Path("/proc/self/autogroup").write_text("5")
 
 
 def _start(command: list[str], server_id: str, log: BinaryIO) -> subprocess.Popen[bytes] | None:
