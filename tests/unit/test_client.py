@@ -36,7 +36,7 @@ def answering(*answers: bytes, hold: float = 0.0) -> Iterator[str]:
                 else:
                     return
                 with connection:
-                    connection.recv(65_536)
+                    _take_request(connection)
                     connection.sendall(answer)
                     done.wait(hold)
 
@@ -47,6 +47,16 @@ def answering(*answers: bytes, hold: float = 0.0) -> Iterator[str]:
         finally:
             done.set()
             thread.join()
+
+
+def _take_request(connection: socket.socket) -> None:
+    """To its last byte: what is unread when a socket closes resets the connection, and the answer can be lost."""
+    with connection.makefile("rb") as request:
+        length = 0
+        while (line := request.readline()).strip():
+            if line.lower().startswith(b"content-length:"):
+                length = int(line.split(b":")[1])
+        request.read(length)
 
 
 def http(body: bytes, status: str = "200 OK", kind: str = "application/json") -> bytes:
