@@ -84,6 +84,22 @@ class TestAnswers:
         reply = generate(server, text_input=QUESTION, sampling_parameters=sampling, exclude_input_in_output=True).json()
         assert len(reply["text_output"]) == 3
 
+    def test_several_answers_in_one_stream(self, server: Server) -> None:
+        # A prompt that the model has no answer to: with a known one the three are the same at any temperature.
+        asked = {
+            "text_input": "zq",
+            "sampling_parameters": json.dumps({"n": 3, "temperature": 2, "seed": 1, "max_tokens": 12}),
+            "ignore_eos": True,
+            "return_num_output_tokens": True,
+        }
+        pieces = events(server, stream=True, **asked)
+        counts = np.array([piece["num_output_tokens"] for piece in pieces])  # (pieces, 3)
+        assert counts.sum(axis=0).tolist() == [12, 12, 12]
+        texts = ["".join(parts) for parts in zip(*(piece["text_output"] for piece in pieces), strict=True)]
+        whole = generate(server, exclude_input_in_output=True, **asked).json()
+        assert sorted(texts) == sorted(whole["text_output"])
+        assert len(set(texts)) == 3
+
     def test_parameters_of_the_request_and_nested(self, server: Server) -> None:
         flat = generate(server, text_input=QUESTION, exclude_input_in_output=True, max_tokens=4, temperature=0)
         nested = generate(
