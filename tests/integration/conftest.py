@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import pytest
 from tritonlab import ModelRepository, VllmModel, serve
 from tritonlab.engine.tutor import MODEL
 from tritonlab.servers import Server
+
+# Ctrl-C is tested. What a shell runs in its background ignores SIGINT, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ENGINE_ARGUMENTS = {"model": str(MODEL), "dtype": "bfloat16", "enforce_eager": True, "max_model_len": 1024}
 

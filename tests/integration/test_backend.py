@@ -313,8 +313,9 @@ class TestLoading:
             assert generate(server, "plain", text_input=QUESTION, max_tokens=2).status_code == 200
             server.unload("plain")
             assert eventually(lambda: engine_processes(server) == [])
-            counts.append((len(leftovers.processes(server._id)), len(list(Path("/dev/shm").iterdir()))))
-        assert len(set(counts[1:])) == 1, counts
+            counts.append([len(leftovers.processes(server._id)), len(list(Path("/dev/shm").iterdir()))])
+        # The first load may leave what the others use again. Other programs come and go in /dev/shm; a leak grows.
+        assert all(last <= second for last, second in zip(counts[-1], counts[1], strict=True)), counts
 
     @pytest.mark.parametrize(
         ("arguments", "config", "words"),

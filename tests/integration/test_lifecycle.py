@@ -191,6 +191,7 @@ def _words(pid: int) -> list[str]:
 def test_vllm_ends_with_its_server(tmp_path: Path) -> None:
     """Politely, and when a client that keeps its connection open uses the time for politeness up."""
     repository = tutor_repository(tmp_path, "tutor")
+    before = set(os.listdir("/dev/shm"))
     for leave_open in (False, True):
         with serve(repository, target="local") as server:
             server.wait_ready(quiet=True)
@@ -202,6 +203,7 @@ def test_vllm_ends_with_its_server(tmp_path: Path) -> None:
         other.close()
         assert _gone(server._keeper.pid, within=0) == []
         assert ("Exiting immediately" in server.log_path.read_text()) is leave_open
+        assert set(os.listdir("/dev/shm")) <= before
 
 
 def test_interrupt_reaches_the_cell_and_not_the_server(echo: Path) -> None:

@@ -79,6 +79,7 @@ def _refuse_unknown(parameters: Mapping[str, Any], known: set[str]) -> None:
 def _execute(path: Path, runs: Path, parameters: Mapping[str, Any], cell_timeout: int, progress: bool) -> Run:
     import papermill
     from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
 
     executed = runs / path.name
     html = executed.with_suffix(".html")
@@ -98,6 +99,8 @@ def _execute(path: Path, runs: Path, parameters: Mapping[str, Any], cell_timeout
             start_timeout=120,
             progress_bar=progress,
             log_output=False,
+            # Cells and their outputs travel encrypted, where the kernel can.
+            config=Config(KernelManager={"transport_encryption": "auto"}),
         )
     except PapermillExecutionError as error:
         fault = f"cell {error.cell_index}: {error.ename}: {error.evalue}"[:FAULT_CHARACTERS]

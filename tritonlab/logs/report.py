@@ -107,7 +107,7 @@ class LogReport:
         axes.set_xlim(left=0)
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_xlabel("seconds since the first stage began")
-        axes.set_title(f"Where the time went: {self.kind}, {self.verdict}", loc="left")
+        axes.set_title(f"Where the time went ({self.verdict})", loc="left")
         plt.close(figure)
         return figure
 

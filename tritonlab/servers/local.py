@@ -31,6 +31,7 @@ EXIT_TIMEOUT_S = 5  # Triton's own default of 30 s is waited out when a request 
 STOP_WAIT_S = 30.0
 TAIL_LINES = 12
 TAIL_WIDTH = 240
+INFORMATION = re.compile(r"I\d{4} \d\d:|Error: Failed to initialize NVML|W\d{4} .*DCGM unable to start")
 
 # What suits vLLM on a laptop's processor; a variable that the user has set wins.
 ENVIRONMENT = {
@@ -181,9 +182,13 @@ class LocalServer(Server):
 
 
 def _tail(log: Path) -> list[str]:
-    """The last lines that say something: no rows of Triton's wide tables, nothing much longer than a screen's line."""
+    """The last lines that say something: no rows of Triton's wide tables, nothing much longer than a screen's line.
+
+    What Triton tells for information is left out where there are warnings and errors to show.
+    """
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     told = [line for line in lines if line.strip() and not line.startswith(("| ", "+-"))]
+    told = [line for line in told if not INFORMATION.match(line)] or told
     return [line if len(line) <= TAIL_WIDTH else f"{line[:TAIL_WIDTH]}…" for line in told[-TAIL_LINES:]]
 
 

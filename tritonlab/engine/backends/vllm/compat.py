@@ -56,10 +56,10 @@ def engine_args(arguments):
     for name in arguments:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean '{near[0]}'?" if near else ""
+            hint = f"Did you mean '{near[0]}'?" if near else "Its keys are engine arguments, all on one level."
             raise TypeError(
-                f"AsyncEngineArgs.__init__() got an unexpected keyword argument '{name}'.{hint} "
-                f"model.json holds the engine arguments of vLLM {VERSION} themselves, not nested in another object."
+                f"AsyncEngineArgs.__init__() got an unexpected keyword argument '{name}'. "
+                f"vLLM {VERSION} does not know this key of model.json. {hint}"
             )
     # vLLM's own log-line and Prometheus loggers cost time in every step, and nothing here reads them.
     return AsyncEngineArgs(**{"disable_log_stats": True, **arguments})
