@@ -110,7 +110,7 @@ class TestVllmOnALaptop:
         assert [label.get_text() for label in axes.get_yticklabels()] == list(self.report.stages.stage)
         assert len(axes.patches) == len(self.report.stages)
         assert axes.get_xlabel() == "seconds since the first stage began"
-        assert "triton-vllm" in axes.get_title(loc="left")
+        assert axes.get_title(loc="left") == "Where the time went (ready)"
 
 
 def test_tensorrt_llm_server_on_a_laptop() -> None:
