@@ -155,12 +155,26 @@ def ask(
 
 
 @app.command()
-def logs(source: Annotated[str, typer.Argument(help="A log file, or - for standard input.")]) -> None:
+def logs(
+    source: Annotated[str, typer.Argument(help="A log file, or - for standard input.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    explain: Annotated[bool, typer.Option(help="Tell more of each finding: what it means, what proves it.")] = False,
+    list_causes: Annotated[bool, typer.Option(help="List what the knowledge base knows, and read nothing.")] = False,
+) -> None:
     """Read a log. Exit code 0 ready or built, 1 failed, 2 unreadable, 3 undecided."""
-    from tritonlab.logs import read_log
+    from tritonlab.logs import read_log, rules
 
+    if list_causes:
+        print(*(f"{rule.id:36} {rule.title}" for rule in rules()), sep="\n")
+        return
+    if not source:
+        raise TritonlabError("No log was named.", "Name a file, or - for standard input.")
     report = read_log(sys.stdin.buffer if source == "-" else Path(source))
-    print(report)
+    print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False) if as_json else report)
+    if explain and not as_json:
+        for found in report.findings:
+            print(f"\n{found.title} ({found.id})", found.means, f"Line {found.line}: {found.evidence}", sep="\n")
+            print(f"What to do: {found.fix}", *([f"Read: {found.docs}"] if found.docs else []), sep="\n")
     raise typer.Exit(VERDICT_CODES.get(report.verdict, UNDECIDED))
 
 

@@ -48,9 +48,25 @@ def test_logs_from_standard_input(stdin: bytes) -> None:
     assert tritonlab("logs", "-", stdin=stdin).returncode == 3
 
 
+def test_logs_as_json_and_explained() -> None:
+    log = str(data("logs/h200-triton-vllm-no-kv-cache-memory.log"))
+    told = json.loads(tritonlab("logs", log, "--json").stdout)
+    assert told["findings"][0]["id"] == "no-memory-for-kv-cache"
+    explained = tritonlab("logs", log, "--explain").stdout.decode()
+    assert "What to do: Raise gpu_memory_utilization" in explained
+    assert "Line 43: " in explained
+
+
+def test_list_of_causes() -> None:
+    done = tritonlab("logs", "--list-causes")
+    assert done.returncode == 0
+    assert b"no-memory-for-kv-cache" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
+        (("logs",), 1, "No log was named"),
         (("logs", "/nowhere.log"), 2, "nowhere.log"),
         (("logs", "/"), 2, ""),
         (("run", "77"), 1, "There is no notebook '77'"),

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -22,11 +24,12 @@ ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 GLUED = re.compile(r"(?<=(?:it/s|s/it)\])(?=[A-Z(\[])")
 """Where the next text follows a progress bar that has no line end."""
 
-# Docker Desktop's view, `docker logs --timestamps`, docker compose.
+# Docker Desktop's view, `docker logs --timestamps`, docker compose, a quotation in Markdown.
 PREFIXES = (
     re.compile(r"(?P<docker>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{1,6}) \| ?", re.A),
     re.compile(r"(?P<docker>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)) ?", re.A),
     re.compile(r"[\w.-]+-\d+ +\| ", re.A),
+    re.compile(r"> (?=\S)"),
 )  # fmt: skip
 PROCESS_TAG = re.compile(r"\((?P<name>[\w.-]+)(?: \w+=\w+)*? pid=(?P<pid>\d+)[^)]*\) ?", re.A)
 
@@ -74,7 +77,7 @@ class LineParser:
 
     def parse(self, line: str, number: int) -> Iterator[tuple[Event, str]]:
         """The events of one line, each with its text in the log: several where CRs or glue join them."""
-        for part in ANSI.sub("", line).split("\r"):
+        for part in ANSI.sub("", _notebook(line)).split("\r"):
             for text in GLUED.split(part):
                 if text.strip():
                     yield self._event(text, number), text.rstrip()
@@ -114,6 +117,16 @@ class LineParser:
         time = _iso(f"{year:04}-{month}-{day} {clock}")
         self._last = time or self._last
         return time
+
+
+def _notebook(line: str) -> str:
+    """A line of output as a notebook's file keeps it: text in JSON, in a list."""
+    bare = line.strip().removesuffix(",")
+    if len(bare) > 1 and bare[0] == bare[-1] == '"':
+        with suppress(ValueError):
+            text = json.loads(bare)
+            return text.removesuffix("\n") if isinstance(text, str) else line
+    return line
 
 
 def _unwrap(text: str) -> tuple[datetime | None, str]:

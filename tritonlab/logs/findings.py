@@ -1,19 +1,63 @@
-"""From the faults in a log to what to tell a person: one finding for the root cause.
+"""From the lines of a log to what to tell a person: the root cause on top, echoes of it left out.
 
-`RULES` holds the causes that one line proves beyond doubt; everything else is told in the log's own words.
+`findings.toml` is the knowledge base. What a server went on after did not stop it: a hit counts for more the later the
+stretch of the start it came in. Within a stretch the first hit is the cause, and the later ones follow from it.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
 
-from tritonlab.logs.stages import ECHO, Fault, Progress
+from tritonlab.logs.events import Event
+from tritonlab.logs.stages import ECHO, EXCEPTION, Fault, Progress, gist
+
+WEIGHTS = ("cause", "request", "guess", "stop")
+"""How much a hit says of why a server failed, best first."""
+
+_SPOKEN_OF = {"INFO", "DEBUG", "VERBOSE"}
+_TRACEBACK = re.compile(r" *Traceback \(most recent call last\)")
+_CHAIN = re.compile(r" *(?:During handling of the above exception|The above exception was the direct cause)")
+_SUM = re.compile(r"failed to load '")
+_LONGEST = 4000
+
+
+class Rule(NamedTuple):
+    """One entry of `findings.toml`; that file says what the fields mean."""
+
+    id: str
+    title: str
+    means: str
+    fix: str
+    match: re.Pattern[str] | None
+    guess: re.Pattern[str] | None
+    severity: str
+    weight: str
+    during: str
+    docs: str
+    example: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong: severity "error" or "warning", the line that proves it, a page of documentation."""
+    """What is wrong.
+
+    Attributes:
+        id: the name of the cause, the same in every version of the package.
+        severity: "error" or "warning".
+        title: the cause in one line.
+        cause: the log's own words for it.
+        means: what has happened.
+        fix: what to do.
+        evidence: the line that proves it, as it stands in the log.
+        line: that line's number.
+        docs: the address of a page to read, or "".
+    """
 
     id: str
     severity: str
@@ -23,45 +67,135 @@ class Finding:
     evidence: str
     line: int
     docs: str = ""
+    means: str = ""
 
 
-RULES: tuple[tuple[str, str, str, str], ...] = (
-    ("engine-args-unexpected-keyword", r"EngineArgs.*got an unexpected keyword argument",
-     "model.json has a key that this vLLM does not know",
-     "Correct or remove that key in model.json: its keys are vLLM's engine arguments, all on one level."),
-    ("model-json-missing", r"'?model\.json'? containing vllm engine args must be provided",
-     "The model has no model.json",
-     "Put model.json, with at least {\"model\": ...}, into the model's version folder (the folder named 1)."),
-    ("bind-source-missing", r"bind source path does not exist",
-     "Docker cannot find the folder that is to be mounted",
-     "Give the full path of a folder that exists on the host, and share its drive with Docker Desktop."),
-    ("hf-gated-repo", r"access(?:ing)? (?:a )?gated repo",
-     "Hugging Face holds the model behind a licence",
-     "Accept the licence on the model's page, and give the server a token of that account in HF_TOKEN."),
-    ("engine-core-died", r"EngineDeadError|vLLM engine of model .* has died",
-     "The engine died while it served",
-     "Load the model again; the lines before this one say why the engine ended."),
-)  # fmt: skip
-"""(id, pattern, title, fix)."""
+@cache
+def rules() -> tuple[Rule, ...]:
+    """The knowledge base, in the order of its file: of two that match one line, the first holds."""
+    table = tomllib.loads(Path(__file__).with_name("findings.toml").read_text(encoding="utf-8"))
+    return tuple(
+        Rule(
+            id=name,
+            title=entry["title"],
+            means=entry["means"],
+            fix=entry["fix"],
+            match=_any(entry.get("match")),
+            guess=_any(entry.get("guess")),
+            severity=entry.get("severity", "error"),
+            weight=entry.get("weight", "cause"),
+            during=entry.get("during", ""),
+            docs=entry.get("docs", ""),
+            example=tuple(entry["example"]),
+        )
+        for name, entry in table.items()
+    )
 
 
-def findings_of(progress: Progress) -> list[Finding]:
-    """The root cause of a failed log as one finding; none for a log that did not fail."""
-    if progress.verdict != "failed":
-        return []
+def _any(patterns: list[str] | None) -> re.Pattern[str] | None:
+    return re.compile("|".join(f"(?:{pattern})" for pattern in patterns)) if patterns else None
+
+
+class _Hit(NamedTuple):
+    rule: Rule
+    weight: str
+    fault: Fault
+    stretch: int
+    last: bool = False  # of a chain of exceptions
+
+
+@dataclass
+class Diagnosis:
+    """Collects what the rules find while a log is read: `take` each event after `Progress` has."""
+
+    _hits: dict[tuple[str, str, int], _Hit] = field(default_factory=dict)
+    _tracebacks: dict[int | None, int] = field(default_factory=dict)
+    _chained: set[int | None] = field(default_factory=set)
+
+    def take(self, event: Event, text: str, progress: Progress) -> None:
+        """Try the rules on one event; `text` is its line as it stands in the log."""
+        if event.level in _SPOKEN_OF or self._is_code(event):
+            return
+        candidates = [rule for rule in rules() if rule.severity == "warning" or event.level != "WARNING"]
+        for proof in (True, False):
+            for rule in candidates:
+                if _matches(rule, event.message, progress, proof=proof):
+                    fault = Fault(gist(event.message)[:_LONGEST].strip(), text[:_LONGEST], event.line)
+                    weight = rule.weight if proof else "guess"
+                    self._note(_Hit(rule, weight, fault, progress.stretch), chained=event.pid in self._chained)
+                    self._chained.discard(event.pid)
+                    return
+
+    def _note(self, hit: _Hit, *, chained: bool) -> None:
+        key = (hit.rule.id, hit.weight, hit.stretch)
+        known = self._hits.setdefault(key, hit)
+        # The sum of it comes last: Triton's line on the model, and the end of a chain of exceptions.
+        of_model = _SUM.match(hit.fault.text) and not _SUM.match(known.fault.text)
+        if of_model or (chained and not known.last and EXCEPTION.match(hit.fault.text)):
+            self._hits[key] = hit._replace(last=chained)
+
+    def proves_failure(self, progress: Progress) -> bool:
+        """Whether the log ends in an error that a rule knows, and that nothing went on after."""
+        sure = {"cause", "request"} if progress.was_ready else {"cause", "request", "guess"}
+        return any(hit.weight in sure for hit in self._errors() if hit.stretch == progress.stretch)
+
+    def findings(self, progress: Progress, verdict: str) -> list[Finding]:
+        """The root cause of a failed log, then warnings; of a log that did not fail, warnings only."""
+        warnings = [_finding(hit) for hit in self._hits.values() if hit.rule.severity == "warning"]
+        return [*([self._root(progress)] if verdict == "failed" else []), *warnings]
+
+    def _errors(self) -> Iterator[_Hit]:
+        return (hit for hit in self._hits.values() if hit.rule.severity == "error")
+
+    def _root(self, progress: Progress) -> Finding:
+        def order(hit: _Hit) -> tuple[int, int, int]:
+            survived = progress.stretch - hit.stretch
+            return (survived, WEIGHTS.index(hit.weight), hit.fault.line)
+
+        hits = sorted(self._errors(), key=order)
+        if hits and hits[0].weight in {"cause", "request"}:
+            return _finding(hits[0])
+        own = _own_words(progress)
+        if hits and (not own or hits[0].stretch == progress.stretch):
+            return _finding(hits[0])
+        failed = [model.name for model in progress.models.values() if model.failed]
+        title = f"Model {', '.join(failed)} failed to load" if failed else "The start failed"
+        fault = own or Fault("the log does not say why", "", 0)
+        fix = "The line says what to mend; then start again."
+        return Finding("model-load-failed", "error", title, fault.text, fix, fault.evidence, fault.line)
+
+    def _is_code(self, event: Event) -> bool:
+        """Whether this is a frame of a traceback: the program's source, which quotes errors that did not happen."""
+        indent = len(event.message) - len(event.message.lstrip(" "))
+        if _TRACEBACK.match(event.message):
+            self._tracebacks[event.pid] = indent
+            return True
+        if _CHAIN.match(event.message):
+            self._chained.add(event.pid)
+        if event.pid in self._tracebacks:
+            if indent > self._tracebacks[event.pid]:
+                return True
+            del self._tracebacks[event.pid]
+        return False
+
+
+def _matches(rule: Rule, message: str, progress: Progress, *, proof: bool) -> bool:
+    pattern = rule.match if proof else rule.guess
+    if pattern is None or not pattern.search(message):
+        return False
+    return not (proof and rule.during) or progress.is_during(rule.during)
+
+
+def _own_words(progress: Progress) -> Fault | None:
+    """Best an error that nothing followed, and none that only passes another on."""
     faults = list(progress.faults.values())
-    for rule, pattern, title, fix in RULES:
-        for fault in faults:
-            if re.search(pattern, fault.text):
-                return [_finding(rule, title, fix, fault)]
-    # Best an error that nothing followed, and none that only passes another on.
     faults = faults[progress.survived :] + faults[: progress.survived]
     own = [fault for fault in faults if not ECHO.search(fault.text)]
-    root = next(iter(own or faults), Fault("the log does not say why", "", 0))
-    failed = [model.name for model in progress.models.values() if model.failed]
-    title = f"Model {', '.join(failed)} failed to load" if failed else "The start failed"
-    return [_finding("model-load-failed", title, "The line says what to mend; then start again.", root)]
+    return next(iter(own or faults), None)
 
 
-def _finding(rule: str, title: str, fix: str, fault: Fault) -> Finding:
-    return Finding(rule, "error", title, fault.text, fix, fault.evidence, fault.line)
+def _finding(hit: _Hit) -> Finding:
+    rule, fault = hit.rule, hit.fault
+    return Finding(
+        rule.id, rule.severity, rule.title, fault.text, rule.fix, fault.evidence, fault.line, rule.docs, rule.means
+    )

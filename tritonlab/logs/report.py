@@ -7,13 +7,13 @@ import html
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import astuple
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from tritonlab.errors import LogUnreadable
 from tritonlab.logs.events import Event, LineParser
-from tritonlab.logs.findings import Finding, findings_of
+from tritonlab.logs.findings import Diagnosis, Finding
 from tritonlab.logs.stages import MEMORY, Progress, Stage
 
 if TYPE_CHECKING:
@@ -44,16 +44,18 @@ class LogReport:
         findings: the root cause of a failure.
     """
 
-    def __init__(self, events: list[Event], progress: Progress) -> None:
+    def __init__(self, events: list[Event], progress: Progress, diagnosis: Diagnosis) -> None:
         self._events = events
         self._stages = progress.stages()
         self._models = list(progress.models.values())
         self.verdict: str = progress.verdict
+        if self.verdict in {"unknown", "starting", "ready"} and diagnosis.proves_failure(progress):
+            self.verdict = "failed"
         self.kind: str = progress.kind
         self.memory: dict[str, int] = {key: progress.memory[key] for key in MEMORY if key in progress.memory}
         self.services: dict[str, str] = dict(progress.services)
         self.facts: dict[str, Any] = {**progress.facts, **progress.clock_facts()}
-        self.findings: list[Finding] = findings_of(progress)
+        self.findings: list[Finding] = diagnosis.findings(progress, self.verdict)
 
     @property
     def events(self) -> pd.DataFrame:
@@ -111,6 +113,21 @@ class LogReport:
         plt.close(figure)
         return figure
 
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON can hold it; `report.schema.json` beside this module names the keys."""
+        stages = [{**asdict(stage), "start": stage.start and stage.start.isoformat()} for stage in self._stages]
+        models = [{"name": m.name, "version": m.version, "status": m.status, "reason": m.reason} for m in self._models]
+        return {
+            "verdict": self.verdict,
+            "kind": self.kind,
+            "stages": stages,
+            "memory": self.memory,
+            "models": models,
+            "services": self.services,
+            "facts": self.facts,
+            "findings": [asdict(found) for found in self.findings],
+        }
+
     def __repr__(self) -> str:
         lines = [f"LogReport: {self.verdict} ({self.kind}, {len(self._events)} messages{self._span()})"]
         for heading, rows in self._sections():
@@ -162,6 +179,7 @@ class LogReader:
     def __init__(self) -> None:
         self._parser = LineParser()
         self._progress = Progress()
+        self._diagnosis = Diagnosis()
         self._events: list[Event] = []
         self._rest = b""
         self._lines = 0
@@ -186,10 +204,11 @@ class LogReader:
     def report(self) -> LogReport:
         """What the log says so far; a last line without an end counts."""
         unfinished = copy.copy(self)
-        unfinished._parser, unfinished._progress = copy.deepcopy((self._parser, self._progress))
+        parts = copy.deepcopy((self._parser, self._progress, self._diagnosis))
+        unfinished._parser, unfinished._progress, unfinished._diagnosis = parts
         unfinished._events = self._events.copy()
         unfinished._take(self._rest)
-        return LogReport(unfinished._events, unfinished._progress)
+        return LogReport(unfinished._events, unfinished._progress, unfinished._diagnosis)
 
     def _take(self, line: bytes) -> None:
         for start in range(0, len(line), LONGEST_LINE):
@@ -197,6 +216,7 @@ class LogReader:
             for event, text in self._parser.parse(part, self._lines + 1):
                 self._events.append(event)
                 self._progress.take(event, text)
+                self._diagnosis.take(event, text, self._progress)
 
 
 def read_log(source: Source) -> LogReport:

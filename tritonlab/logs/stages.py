@@ -221,6 +221,11 @@ LIFECYCLE = tuple((status, re.compile(pattern)) for status, pattern in (
 ))
 # fmt: on
 
+REQUEST = re.compile(r'"(?:GET|POST) /\S* HTTP/\d|Avg prompt throughput: ')
+"""What a server writes once it serves, when the log begins too late to show that it became ready."""
+OFFLINE = "llm.py:"
+"""Where vLLM's class LLM, which opens no service, writes after its engine has come up."""
+
 SERVICE = re.compile(
     r"^(?:Started (?P<name>GRPC|HTTP|Metrics)\w*(?: Service)? at |"
     r"(?:Starting vLLM .*server|Uvicorn running).* on https?://)(?P<address>[^\s/]+)"
@@ -306,6 +311,7 @@ class Progress:
     services: dict[str, str] = field(default_factory=dict)
     faults: dict[str, Fault] = field(default_factory=dict)
     survived: int = 0
+    stretch: int = 0
     was_ready: bool = False
     _outcome: str = ""
     _fault_last: bool = False
@@ -336,6 +342,9 @@ class Progress:
         for mark, pattern in MARKS:
             if pattern.search(message):
                 self._decide(mark, event, text)
+        self.was_ready = self.was_ready or bool(REQUEST.search(message))
+        if event.source and event.source.startswith(OFFLINE) and "engine" in self._stages:
+            self._decide("ready", event, text)
 
     @property
     def kind(self) -> str:
@@ -362,6 +371,13 @@ class Progress:
         if self._fault_last:
             return "failed"
         return "starting" if self.kind != "unknown" or self._stages else "unknown"
+
+    def is_during(self, stage: str) -> bool:
+        """Whether that stage has begun and is not done; "serving" is what comes after the start."""
+        if stage == "serving":
+            return self.was_ready
+        seen = self._stages.get(stage)
+        return seen is not None and not seen.closed
 
     def stages(self) -> list[Stage]:
         """The stages that this kind of log ought to show, in order, each as far as it has come."""
@@ -507,7 +523,7 @@ class Progress:
             if self._outcome == "stopped" and self.was_ready:
                 # What goes wrong while a server shuts down on request did not make it fail.
                 return
-            self._fault(_gist(event.message), text, event.line)
+            self._fault(gist(event.message), text, event.line)
         if mark != "fault" and not (mark == "stopped" and self._outcome == "failed"):
             self._outcome = mark
         if mark == "ready":
@@ -516,6 +532,8 @@ class Progress:
     def _go_on(self) -> None:
         """The start makes progress, and so survived the faults that it had."""
         self._fault_last, self.survived = False, len(self.faults)
+        if not any(model.failed for model in self.models.values()):
+            self.stretch += 1
 
     def _fault(self, fault: str, text: str, line: int) -> None:
         self._fault_last = True
@@ -533,7 +551,7 @@ def _bytes(text: str) -> int:
     return round(float(digits) * _UNITS[text[len(digits) :].strip()])
 
 
-def _gist(message: str) -> str:
+def gist(message: str) -> str:
     """The first line of a message, with the second where the first only counts what pydantic found."""
     first, _, rest = message.partition("\n")
     return f"{first}: {rest.splitlines()[0].strip()}" if rest and VALIDATION.search(first) else first

@@ -175,7 +175,7 @@ class LocalServer(Server):
 
     def _failure(self, what: str) -> ServerFailed:
         self._read_log()
-        findings = self._reader.report().findings
+        findings = [found for found in self._reader.report().findings if found.severity == "error"]
         cause = f" {findings[0].title}: {findings[0].cause}" if findings else ""
         fix = findings[0].fix if findings else ""
         return ServerFailed(f"{what}{cause}\nThe log ends:\n  " + "\n  ".join(_tail(self.log_path)), fix)
