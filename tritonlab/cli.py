@@ -159,6 +159,7 @@ def logs(
     source: Annotated[str, typer.Argument(help="A log file, or - for standard input.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     explain: Annotated[bool, typer.Option(help="Tell more of each finding: what it means, what proves it.")] = False,
+    follow: Annotated[bool, typer.Option(help="Go on as the file grows, until Ctrl-C.")] = False,
     list_causes: Annotated[bool, typer.Option(help="List what the knowledge base knows, and read nothing.")] = False,
 ) -> None:
     """Read a log. Exit code 0 ready or built, 1 failed, 2 unreadable, 3 undecided."""
@@ -169,6 +170,8 @@ def logs(
         return
     if not source:
         raise TritonlabError("No log was named.", "Name a file, or - for standard input.")
+    if follow:
+        _follow(Path(source))
     report = read_log(sys.stdin.buffer if source == "-" else Path(source))
     print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False) if as_json else report)
     if explain and not as_json:
@@ -176,6 +179,25 @@ def logs(
             print(f"\n{found.title} ({found.id})", found.means, f"Line {found.line}: {found.evidence}", sep="\n")
             print(f"What to do: {found.fix}", *([f"Read: {found.docs}"] if found.docs else []), sep="\n")
     raise typer.Exit(VERDICT_CODES.get(report.verdict, UNDECIDED))
+
+
+def _follow(log: Path) -> None:
+    """Tell each stage, each finding and each turn of the verdict once, until Ctrl-C."""
+    from tritonlab.logs import follow
+
+    told: set[str] = set()
+    try:
+        for report in follow(log):
+            stages = report.stages
+            lines = [f"{name}: {status}" for name, status in zip(stages.stage, stages.status, strict=True)]
+            lines = [line for line in lines if line.endswith((": reached", ": failed"))]
+            lines += [f"{found.title}: {found.cause}" for found in report.findings]
+            for line in [*lines, f"== {report.verdict}"]:
+                if line not in told:
+                    told.add(line)
+                    print(line, flush=True)
+    except KeyboardInterrupt:
+        print()
 
 
 class _Progress:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ import pytest
 import requests
 
 from tests.integration.conftest import ENGINE_ARGUMENTS, tutor_repository
-from tritonlab import Client, VllmModel, course, serve
+from tritonlab import Client, VllmModel, course, data, serve
 from tritonlab.engine.tutor import questions
 from tritonlab.errors import ModelNotReady, RequestRejected, TritonlabError
 from tritonlab.servers import Server
@@ -187,8 +188,6 @@ def test_ask_from_a_shell(server: Server) -> None:
 
 def test_serve_from_a_shell(tmp_path: Path) -> None:
     """It tells its stages and its address, and Ctrl-C ends it."""
-    import signal
-
     tutor_repository(tmp_path, "tutor")
     command = [Path(sys.executable).with_name("tritonlab"), "serve", str(tmp_path), "--target", "local"]
     with subprocess.Popen(
@@ -205,6 +204,27 @@ def test_serve_from_a_shell(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
     assert "models ready" in "".join(told)
+
+
+def test_logs_followed_from_a_shell(tmp_path: Path) -> None:
+    """Each stage and the cause are told once, when they come; Ctrl-C ends it with the verdict's exit code."""
+    log = tmp_path / "server.log"
+    whole = data("logs/local-triton-vllm-engine-core-killed.log").read_text().splitlines(keepends=True)
+    log.write_text("".join(whole[:20]))
+    command = [Path(sys.executable).with_name("tritonlab"), "logs", log, "--follow"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        told = [next(process.stdout)]
+        with log.open("a") as file:
+            file.writelines(whole[20:])
+        for line in process.stdout:
+            told.append(line)
+            if line == "== failed\n":
+                break
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 1
+    assert "weights: reached\n" in told
+    assert len(told) == len(set(told))
 
 
 def test_server_log_reads_as_ready(server: Server) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from io import BytesIO
 from pathlib import Path
 
 import jsonschema
@@ -11,6 +12,8 @@ import pytest
 
 from tritonlab import read_log
 from tritonlab.course.paths import data
+from tritonlab.errors import LogUnreadable
+from tritonlab.logs import follow
 from tritonlab.logs import report as report_module
 from tritonlab.logs.findings import WEIGHTS, Rule, rules
 
@@ -126,3 +129,45 @@ def test_json_keeps_its_schema(log: Path) -> None:
     told = json.loads(json.dumps(read_log(log).to_dict()))
     jsonschema.validate(told, schema)
     assert told["verdict"] in {"ready", "failed", "stopped", "built"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-8-sig"])
+def test_log_that_powershell_redirected(encoding: str) -> None:
+    log = (LOADING + OOM).replace("\n", "\r\n")
+    data = log.encode(encoding) if encoding != "utf-16-le" else b"\xff\xfe" + log.encode(encoding)
+    assert read_log(data).findings[0].id == "cuda-oom-load"
+    assert read_log(BytesIO(data)).to_dict() == read_log(log).to_dict()
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "2026-11-21T10:00:00.123456789Z ",
+        "2026-11-21T10:00:00.123456789Z stderr F ",
+        "2026-11-21 10:00:00.123 | ",
+        "Nov 21 10:00:00 gpu-1 tritonserver[4242]: ",
+        "[pod/triton-7d9c/server] ",
+        "triton-1  | ",
+        "> ",
+    ],
+)
+def test_prefixes_of_wrappers(prefix: str) -> None:
+    plain = read_log(LOADING + OOM)
+    wrapped = read_log("".join(prefix + line for line in (LOADING + OOM).splitlines(keepends=True)))
+    assert wrapped.verdict == plain.verdict
+    assert list(wrapped.events.message) == list(plain.events.message)
+    assert [found.cause for found in wrapped.findings] == [found.cause for found in plain.findings]
+
+
+def test_following_a_file_that_grows(tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    log.write_text(LOADING)
+    reports = follow(log, every_s=0.01)
+    assert next(reports).verdict == "starting"
+    with log.open("a") as file:
+        file.write(OOM)
+    assert next(reports).findings[0].id == "cuda-oom-load"
+    log.write_text(SERVING)  # begun anew
+    assert next(reports).verdict == "ready"
+    with pytest.raises(LogUnreadable, match="cannot be opened"):
+        next(follow(tmp_path / "nothing.log"))

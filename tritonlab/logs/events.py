@@ -24,10 +24,15 @@ ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 GLUED = re.compile(r"(?<=(?:it/s|s/it)\])(?=[A-Z(\[])")
 """Where the next text follows a progress bar that has no line end."""
 
-# Docker Desktop's view, `docker logs --timestamps`, docker compose, a quotation in Markdown.
+# Docker Desktop's view; `docker logs --timestamps` and Kubernetes' files; systemd's journal; `kubectl logs --prefix`;
+# docker compose; a quotation in Markdown.
 PREFIXES = (
     re.compile(r"(?P<docker>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{1,6}) \| ?", re.A),
-    re.compile(r"(?P<docker>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)) ?", re.A),
+    re.compile(
+        r"(?P<docker>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)) ?(?:(?:stdout|stderr) [FP] )?", re.A
+    ),
+    re.compile(r"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d [\w.-]+ [\w.@-]+(?:\[\d+\])?: ", re.A),
+    re.compile(r"\[pod/[\w./-]+\] ", re.A),
     re.compile(r"[\w.-]+-\d+ +\| ", re.A),
     re.compile(r"> (?=\S)"),
 )  # fmt: skip

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import copy
 import html
 import os
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, astuple
@@ -228,9 +230,36 @@ def read_log(source: Source) -> LogReport:
         LogUnreadable: the path cannot be opened, or the source is none of these.
     """
     reader = LogReader()
-    for chunk in _unzipped(_chunks(source)):
+    for chunk in _utf8(_unzipped(_chunks(source))):
         reader.feed(chunk)
     return reader.report()
+
+
+def follow(path: Path, every_s: float = 0.5) -> Iterator[LogReport]:
+    """Reports on a file that is being written, one whenever it has grown; ends never, the caller does.
+
+    A file that has become shorter has been begun anew, and so is the reading.
+
+    Raises:
+        LogUnreadable: the path cannot be opened.
+    """
+    reader, read = LogReader(), 0
+    while True:
+        try:
+            with path.open("rb") as file:
+                if os.fstat(file.fileno()).st_size < read:
+                    reader, read = LogReader(), 0
+                file.seek(read)
+                grown = False
+                while chunk := file.read(CHUNK):
+                    reader.feed(chunk)
+                    read, grown = read + len(chunk), True
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise LogUnreadable(f"The log {path} cannot be opened: {why}.", "Give the path of a log file.") from error
+        if grown:
+            yield reader.report()
+        time.sleep(every_s)
 
 
 def _chunks(source: Source) -> Iterator[bytes]:
@@ -301,6 +330,20 @@ def _unzipped(chunks: Iterator[bytes]) -> Iterator[bytes]:
             unpack = zlib.decompressobj(wbits=31)
         elif not data:
             data = next(chunks, b"")
+
+
+def _utf8(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The chunks in UTF-8; PowerShell redirects into UTF-16, and says so in the first two bytes."""
+    head = b""
+    while len(head) < len(codecs.BOM_UTF8) and (chunk := next(chunks, b"")):
+        head += chunk
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        decoder = codecs.getincrementaldecoder("utf-16")(errors="replace")
+        yield decoder.decode(head).encode(errors="replace")
+        yield from (decoder.decode(chunk).encode(errors="replace") for chunk in chunks)
+    else:
+        yield head.removeprefix(codecs.BOM_UTF8)
+        yield from chunks
 
 
 def _seconds(seconds: float | None) -> str:
