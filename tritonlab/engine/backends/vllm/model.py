@@ -9,6 +9,7 @@ died turns not ready by itself.
 import stub_environment  # noqa: F401, I001  (first: vLLM and torch need what it sets)
 
 import asyncio
+import atexit
 import json
 import math
 import os
@@ -85,6 +86,8 @@ class TritonPythonModel:
         asyncio.run_coroutine_threadsafe(self._shut_down(), self._loop)
         self._thread.join(STOP_WAIT_S)
         pb_utils.Logger.log_info(f"[vllm] the engine of {self._name} has ended")
+        # Taking vLLM's and torch's modules apart would keep Triton waiting for seconds, and nothing is left to save.
+        atexit.register(os._exit, 0)
 
     # The engine and its event loop live in a thread of their own.
 
