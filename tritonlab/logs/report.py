@@ -43,7 +43,7 @@ class LogReport:
         memory: bytes by use, under the keys of `tritonlab.logs.MEMORY`; what the log does not say is absent.
         services: "grpc", "http" and "metrics" -> "host:port".
         facts: other figures; `tritonlab.logs.FACTS` has the keys with their units.
-        findings: the root cause of a failure.
+        findings: the root cause of a failure first, then warnings, which a healthy log may have too.
     """
 
     def __init__(self, events: list[Event], progress: Progress, diagnosis: Diagnosis) -> None:
