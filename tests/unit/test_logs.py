@@ -387,7 +387,9 @@ def test_every_kind_of_source_gives_the_same_report(tmp_path: Path) -> None:
         assert report.facts == whole.facts
         assert report.stages.equals(whole.stages)
         assert report.events.equals(whole.events)
-    assert len(read_log(packed.read_bytes() * 2).events) == 2 * len(whole.events)
+    twice = read_log(packed.read_bytes() * 2)
+    assert [twice.verdict, *(run.verdict for run in twice.runs)] == ["ready", "ready"]
+    assert sum(len(run.events) for run in (twice, *twice.runs)) == 2 * len(whole.events)
     assert len(read_log(packed.read_bytes()[:-200]).events) < len(whole.events)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tritonlab.logs import LogReader, LogReport, read_log, report
+from tritonlab.logs import LogReader, LogReport, read_log, reader
 
 LOGS = sorted((Path(__file__).parents[2] / "data" / "logs").glob("*.log"))
 LINES = sorted({line for path in LOGS for line in path.read_bytes().splitlines(keepends=True)})
@@ -63,7 +63,7 @@ def test_pieces_give_the_report_of_the_whole(data: bytes, cuts: list[int]) -> No
 
 
 def test_long_lines_are_cut_alike(monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(report, "LONGEST_LINE", 16)
+    monkeypatch.setattr(reader, "LONGEST_LINE", 16)
     data = b"0123456789abcdef" * 3 + b"x\n" + b"y" * 16 + b"\nz"
     whole, pieces = LogReader(), LogReader()
     whole.feed(data)

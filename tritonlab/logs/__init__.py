@@ -1,7 +1,8 @@
 """What a server said: text -> events -> stages, memory, models -> findings -> verdict."""
 
 from tritonlab.logs.findings import Finding, Rule, rules
-from tritonlab.logs.report import LogReader, LogReport, follow, read_log
+from tritonlab.logs.reader import LogReader, follow, read_log
+from tritonlab.logs.report import LogReport
 from tritonlab.logs.stages import FACTS, MEMORY, Stage
 
 __all__ = ["FACTS", "MEMORY", "Finding", "LogReader", "LogReport", "Rule", "Stage", "follow", "read_log", "rules"]

@@ -19,6 +19,8 @@ HALF_A_YEAR = 6
 LEVELS = {
     "I": "INFO", "W": "WARNING", "E": "ERROR", "F": "FATAL", "V": "VERBOSE", "CRITICAL": "FATAL",
 }  # fmt: skip
+SPOKEN_OF = {"INFO", "DEBUG", "VERBOSE"}
+"""The levels of lines that report no trouble."""
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 GLUED = re.compile(r"(?<=(?:it/s|s/it)\])(?=[A-Z(\[])")

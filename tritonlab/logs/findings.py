@@ -10,17 +10,16 @@ import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from tritonlab.logs.events import Event
+from tritonlab.logs.events import SPOKEN_OF, Event
 from tritonlab.logs.stages import ECHO, EXCEPTION, Fault, Progress, gist
 
 WEIGHTS = ("cause", "request", "guess", "stop")
 """How much a hit says of why a server failed, best first."""
 
-_SPOKEN_OF = {"INFO", "DEBUG", "VERBOSE"}
 _TRACEBACK = re.compile(r" *Traceback \(most recent call last\)")
 _CHAIN = re.compile(r" *(?:During handling of the above exception|The above exception was the direct cause)")
 _SUM = re.compile(r"failed to load '")
@@ -114,17 +113,16 @@ class Diagnosis:
 
     def take(self, event: Event, text: str, progress: Progress) -> None:
         """Try the rules on one event; `text` is its line as it stands in the log."""
-        if event.level in _SPOKEN_OF or self._is_code(event):
+        if event.level in SPOKEN_OF or self._is_code(event):
             return
-        candidates = [rule for rule in rules() if rule.severity == "warning" or event.level != "WARNING"]
-        for proof in (True, False):
-            for rule in candidates:
-                if _matches(rule, event.message, progress, proof=proof):
-                    fault = Fault(gist(event.message)[:_LONGEST].strip(), text[:_LONGEST], event.line)
-                    weight = rule.weight if proof else "guess"
-                    self._note(_Hit(rule, weight, fault, progress.stretch), chained=event.pid in self._chained)
-                    self._chained.discard(event.pid)
-                    return
+        for rule, weight in _candidates(event.message[:_LONGEST]):
+            too_grave = rule.severity == "error" and event.level == "WARNING"
+            too_early = weight != "guess" and rule.during and not progress.is_during(rule.during)
+            if not (too_grave or too_early):
+                fault = Fault(gist(event.message)[:_LONGEST].strip(), text[:_LONGEST], event.line)
+                self._note(_Hit(rule, weight, fault, progress.stretch), chained=event.pid in self._chained)
+                self._chained.discard(event.pid)
+                return
 
     def _note(self, hit: _Hit, *, chained: bool) -> None:
         key = (hit.rule.id, hit.weight, hit.stretch)
@@ -179,11 +177,12 @@ class Diagnosis:
         return False
 
 
-def _matches(rule: Rule, message: str, progress: Progress, *, proof: bool) -> bool:
-    pattern = rule.match if proof else rule.guess
-    if pattern is None or not pattern.search(message):
-        return False
-    return not (proof and rule.during) or progress.is_during(rule.during)
+@lru_cache(1 << 12)
+def _candidates(message: str) -> tuple[tuple[Rule, str], ...]:
+    """The rules that know the message, those that prove a cause first, each with its weight."""
+    proofs = [(rule, rule.weight) for rule in rules() if rule.match and rule.match.search(message)]
+    guesses = [(rule, "guess") for rule in rules() if rule.guess and rule.guess.search(message)]
+    return (*proofs, *guesses)
 
 
 def _own_words(progress: Progress) -> Fault | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from tritonlab.logs.events import Event
@@ -137,7 +138,8 @@ STAGES: dict[str, StageRule] = {
     "CUDA compatibility": StageRule(
         r"^WARNING: CUDA Minor Version|CUDA Forward Compat|^WARNING: The NVIDIA Driver was not detected",
         r"Version Compatibility mode\.|CUDA Forward Compat|^WARNING: The NVIDIA Driver", optional=True),
-    "memory pools": StageRule(r"[Pp]inned memory pool|CUDA memory pool", r"CUDA memory pool"),
+    "memory pools": StageRule(
+        r"^(?:[Pp]inned memory pool|Unable to allocate pinned|CUDA memory pool)", r"^CUDA memory pool"),
     "backends": StageRule(r"^TRITONBACKEND_Initialize: |^\| Backend ", r"^\| Backend "),
     "model load": StageRule(r"^loading: ", r"^TRITONBACKEND_ModelInstanceInitialize"),
     "vLLM backend": StageRule(
@@ -221,6 +223,21 @@ LIFECYCLE = tuple((status, re.compile(pattern)) for status, pattern in (
 ))
 # fmt: on
 
+BEGINS = tuple(
+    (rank, re.compile(pattern))
+    for rank, pattern in enumerate(
+        (
+            r"^== Triton Inference Server ==",
+            r"^Pinned memory pool is created|^Pinned memory pool disabled|^Unable to allocate pinned system memory",
+            r"vLLM API server version",
+        )
+    )
+)
+"""What a process writes once, and in this order, when it begins."""
+
+DIGITS_TELL = re.compile(r"Signal \(|SIG|Client Error|GPU|device ")
+"""Where two lines that differ only in digits may say different things."""
+
 REQUEST = re.compile(r'"(?:GET|POST) /\S* HTTP/\d|Avg prompt throughput: ')
 """What a server writes once it serves, when the log begins too late to show that it became ready."""
 OFFLINE = "llm.py:"
@@ -248,6 +265,12 @@ UNLOADED = "unloaded"
 MOST, LONGEST_FAULT = 500, 4000
 """Of faults and of models no more are kept, and no more characters of a fault, whatever the log holds."""
 _RULES = tuple((name, re.compile(rule.opens), re.compile(rule.closes or rule.opens)) for name, rule in STAGES.items())
+_TELLING = (
+    *(pattern for _, pattern in BEGINS + SIGNS + MARKS + LIFECYCLE),
+    *(pattern for pattern, _ in FIGURES),
+    *(pattern for _, *ends in _RULES for pattern in ends),
+    SERVICE,
+)
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
@@ -314,6 +337,7 @@ class Progress:
     stretch: int = 0
     was_ready: bool = False
     _outcome: str = ""
+    _begun: dict[int, int] = field(default_factory=dict)
     _fault_last: bool = False
     _signs: set[str] = field(default_factory=set)
     _stages: dict[str, _Seen] = field(default_factory=dict)
@@ -325,26 +349,46 @@ class Progress:
     _served: Event | None = None
     _offset: timedelta | None = None
 
-    def take(self, event: Event, text: str) -> None:
-        """Learn from one event; `text` is its line as it stands in the log."""
-        self._clocks(event)
-        message = event.message
+    def begins_anew(self, event: Event) -> bool:
+        """Whether with this event another process begins than the one that this tells of: ask before `take`."""
+        for rank, pattern in BEGINS:
+            if pattern.search(event.message):
+                # Several API servers of one vLLM each write their version, before anything else goes on.
+                gone_on = rank != len(BEGINS) - 1 or len(self._stages) > self._begun.get(rank, 0) + 1
+                return gone_on and any(rank <= earlier for earlier in self._begun)
+        return False
+
+    def take(self, event: Event, text: str) -> bool:
+        """Learn from one event, its line being `text`; whether it told anything but the time."""
+        self.clocks(event)
         if event.component:
             self._signs.add(event.component)
+        told = _tells(event.message[:LONGEST_FAULT])
+        if told:
+            self._learn(event, text)
+        self._table(event.message, event.line, text)
+        self._exception(event, text)
+        for mark, pattern in MARKS if told else ():
+            if pattern.search(event.message):
+                self._decide(mark, event, text)
+        if not self.was_ready and REQUEST.search(event.message):
+            self.was_ready = told = True
+        if event.source and event.source.startswith(OFFLINE) and "engine" in self._stages:
+            self._decide("ready", event, text)
+            told = True
+        return told
+
+    def _learn(self, event: Event, text: str) -> None:
+        message = event.message
+        for rank, pattern in BEGINS:
+            if pattern.search(message):
+                self._begun.setdefault(rank, len(self._stages))
         self._signs.update(sign for sign, pattern in SIGNS if pattern.search(message))
         for pattern, unit in FIGURES:
             if found := pattern.search(message):
                 self._figures(found.groupdict(), unit)
         self._stage(message, event.line, text)
-        self._table(message, event.line, text)
         self._lifecycle(event, text)
-        self._exception(event, text)
-        for mark, pattern in MARKS:
-            if pattern.search(message):
-                self._decide(mark, event, text)
-        self.was_ready = self.was_ready or bool(REQUEST.search(message))
-        if event.source and event.source.startswith(OFFLINE) and "engine" in self._stages:
-            self._decide("ready", event, text)
 
     @property
     def kind(self) -> str:
@@ -407,7 +451,8 @@ class Progress:
             facts["clock_offset_seconds"] = round(self._offset.total_seconds())
         return facts
 
-    def _clocks(self, event: Event) -> None:
+    def clocks(self, event: Event) -> None:
+        """Learn from an event when it came."""
         if event.time is None:
             return
         self._first = self._first or event
@@ -488,10 +533,10 @@ class Progress:
     def _lifecycle(self, event: Event, text: str) -> None:
         for status, pattern in LIFECYCLE:
             if found := pattern.match(event.message):
-                name, told = found["name"], found.groupdict()
-                state = ("UNAVAILABLE", UNLOADED) if status == "UNLOADED" else (status, told.get("reason") or "")
+                name, groups = found["name"], found.groupdict()
+                state = ("UNAVAILABLE", UNLOADED) if status == "UNLOADED" else (status, groups.get("reason") or "")
                 known = [version for model, version in self.models if model == name]
-                for version in [told["version"]] if told["version"] else known or [""]:
+                for version in [groups["version"]] if groups["version"] else known or [""]:
                     self._model(Model(name, version, *state), event.line, text)
         if service := SERVICE.match(event.message):
             self.services[(service["name"] or "HTTP").lower()] = service["address"]
@@ -540,6 +585,12 @@ class Progress:
         fault = fault[:LONGEST_FAULT]
         if len(self.faults) < MOST or (ECHO.search(fault) and len(self.faults) < 2 * MOST):
             self.faults.setdefault(fault, Fault(fault, text[:LONGEST_FAULT], line))
+
+
+@lru_cache(1 << 12)
+def _tells(message: str) -> bool:
+    """Whether any of the tables knows the message; of a long log most lines come again and again."""
+    return any(pattern.search(message) for pattern in _TELLING)
 
 
 def _between(start: datetime | None, end: datetime | None) -> float | None:

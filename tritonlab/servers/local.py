@@ -136,6 +136,15 @@ class LocalServer(Server):
                 self._keeper.wait()
             leftovers.clean(self._id)
 
+    def processes(self) -> dict[int, str]:
+        """The living processes of the server, its keeper among them: number -> command line (vLLM's write a title)."""
+        found = {}
+        for pid in leftovers.processes(self._id):
+            with suppress(OSError):  # it ended this moment
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                found[pid] = b" ".join(words).decode(errors="replace").strip()
+        return found
+
     def report(self) -> LogReport:
         """What the server's log says so far, as a LogReport."""
         self._read_log()
