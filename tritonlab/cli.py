@@ -7,11 +7,14 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tritonlab.errors import TritonlabError
+
+if TYPE_CHECKING:
+    from tritonlab.logs import Finding
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -171,23 +174,30 @@ def logs(
     if not source:
         raise TritonlabError("No log was named.", "Name a file, or - for standard input.")
     if follow:
-        _follow(Path(source))
+        raise typer.Exit(_follow(sys.stdin.buffer if source == "-" else Path(source)))
     report = read_log(sys.stdin.buffer if source == "-" else Path(source))
     print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False) if as_json else report)
     if explain and not as_json:
-        for found in report.findings:
-            print(f"\n{found.title} ({found.id})", found.means, f"Line {found.line}: {found.evidence}", sep="\n")
-            print(f"What to do: {found.fix}", *([f"Read: {found.docs}"] if found.docs else []), sep="\n")
+        print(*(_explained(found) for found in report.findings), sep="\n")
     raise typer.Exit(VERDICT_CODES.get(report.verdict, UNDECIDED))
 
 
-def _follow(log: Path) -> None:
-    """Tell each stage, each finding and each turn of the verdict once, until Ctrl-C."""
+def _explained(found: Finding) -> str:
+    lines = [f"\n{found.title} ({found.id})", found.means, f"Line {found.line}: {found.evidence}"]
+    lines += [f"What to do: {found.fix}", *(f"On {target}: {advice}" for target, advice in found.on.items())]
+    lines += [f"Read: {found.docs}"] if found.docs else []
+    return "\n".join([*lines, *(f"What followed from it: {echo}" for echo in found.echoes)])
+
+
+def _follow(log: Path | IO[bytes]) -> int:
+    """Tell each stage, finding and turn of the verdict once, until Ctrl-C or the stream's end; the exit code."""
     from tritonlab.logs import follow
 
     told: set[str] = set()
+    verdict = ""
     try:
         for report in follow(log):
+            verdict = report.verdict
             stages = report.stages
             lines = [f"{name}: {status}" for name, status in zip(stages.stage, stages.status, strict=True)]
             lines = [line for line in lines if line.endswith((": reached", ": failed"))]
@@ -198,6 +208,7 @@ def _follow(log: Path) -> None:
                     print(line, flush=True)
     except KeyboardInterrupt:
         print()
+    return VERDICT_CODES.get(verdict, UNDECIDED)
 
 
 class _Progress:

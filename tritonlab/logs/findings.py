@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +24,7 @@ _TRACEBACK = re.compile(r" *Traceback \(most recent call last\)")
 _CHAIN = re.compile(r" *(?:During handling of the above exception|The above exception was the direct cause)")
 _SUM = re.compile(r"failed to load '")
 _LONGEST = 4000
+_ECHOES, _ECHO = 5, 160
 
 
 class Rule(NamedTuple):
@@ -33,6 +34,7 @@ class Rule(NamedTuple):
     title: str
     means: str
     fix: str
+    on: Mapping[str, str]
     match: re.Pattern[str] | None
     guess: re.Pattern[str] | None
     severity: str
@@ -56,6 +58,8 @@ class Finding:
         evidence: the line that proves it, as it stands in the log.
         line: that line's number.
         docs: the address of a page to read, or "".
+        on: what to do beside that on a target: "local", "docker" or "remote" -> text.
+        echoes: later lines that only follow from it, as "line 12: text"; the first few.
     """
 
     id: str
@@ -67,6 +71,8 @@ class Finding:
     line: int
     docs: str = ""
     means: str = ""
+    on: Mapping[str, str] = field(default_factory=dict)
+    echoes: tuple[str, ...] = ()
 
 
 @cache
@@ -79,6 +85,7 @@ def rules() -> tuple[Rule, ...]:
             title=entry["title"],
             means=entry["means"],
             fix=entry["fix"],
+            on=entry.get("on", {}),
             match=_any(entry.get("match")),
             guess=_any(entry.get("guess")),
             severity=entry.get("severity", "error"),
@@ -140,7 +147,12 @@ class Diagnosis:
     def findings(self, progress: Progress, verdict: str) -> list[Finding]:
         """The root cause of a failed log, then warnings; of a log that did not fail, warnings only."""
         warnings = [_finding(hit) for hit in self._hits.values() if hit.rule.severity == "warning"]
-        return [*([self._root(progress)] if verdict == "failed" else []), *warnings]
+        if verdict != "failed":
+            return warnings
+        root = self._root(progress)
+        echoes = [fault for fault in progress.faults.values() if root.line < fault.line and fault.text != root.cause]
+        told = tuple(f"line {fault.line}: {fault.text[:_ECHO]}" for fault in echoes[:_ECHOES])
+        return [replace(root, echoes=told), *warnings]
 
     def _errors(self) -> Iterator[_Hit]:
         return (hit for hit in self._hits.values() if hit.rule.severity == "error")
@@ -196,5 +208,14 @@ def _own_words(progress: Progress) -> Fault | None:
 def _finding(hit: _Hit) -> Finding:
     rule, fault = hit.rule, hit.fault
     return Finding(
-        rule.id, rule.severity, rule.title, fault.text, rule.fix, fault.evidence, fault.line, rule.docs, rule.means
+        id=rule.id,
+        severity=rule.severity,
+        title=rule.title,
+        cause=fault.text,
+        fix=rule.fix,
+        evidence=fault.evidence,
+        line=fault.line,
+        docs=rule.docs,
+        means=rule.means,
+        on=rule.on,
     )

@@ -186,7 +186,7 @@ class LocalServer(Server):
         self._read_log()
         findings = [found for found in self._reader.report().findings if found.severity == "error"]
         cause = f" {findings[0].title}: {findings[0].cause}" if findings else ""
-        fix = findings[0].fix if findings else ""
+        fix = " ".join([findings[0].fix, *filter(None, [findings[0].on.get(self.target)])]) if findings else ""
         return ServerFailed(f"{what}{cause}\nThe log ends:\n  " + "\n  ".join(_tail(self.log_path)), fix)
 
 
