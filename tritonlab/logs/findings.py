@@ -146,7 +146,8 @@ class Diagnosis:
 
     def findings(self, progress: Progress, verdict: str) -> list[Finding]:
         """The root cause of a failed log, then warnings; of a log that did not fail, warnings only."""
-        warnings = [_finding(hit) for hit in self._hits.values() if hit.rule.severity == "warning"]
+        seen = {hit.rule.id: hit for hit in reversed(self._hits.values()) if hit.rule.severity == "warning"}
+        warnings = [_finding(hit) for hit in sorted(seen.values(), key=lambda hit: hit.fault.line)]
         if verdict != "failed":
             return warnings
         root = self._root(progress)

@@ -1,0 +1,66 @@
+"""The fault lab on the real server: what is said names every fault, and the repository is as it was afterwards."""
+
+from __future__ import annotations
+
+import ctypes
+import filecmp
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import tutor_repository
+from tritonlab.faults import FAULTS, Fault, provoke
+from tritonlab.logs import read_log
+
+PR_CAPBSET_DROP = 24
+CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2
+
+
+def give_up_roots_privilege() -> None:
+    """What this thread starts may not read what its user may not, be that root: capabilities(7)."""
+    for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
+        assert os.geteuid() != 0 or ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """A disk of 64 KB, mounted at the folder."""
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"only root may mount a disk: {mounted.stderr.decode().strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_fault_is_named_by_what_is_said(tmp_path: Path, name: str) -> None:
+    check(FAULTS[name], tmp_path)
+
+
+def test_full_disk_is_named(tmp_path: Path) -> None:
+    disk = tmp_path / "cache"
+    cache = {"VLLM_CACHE_ROOT": str(disk), "TORCHINDUCTOR_CACHE_DIR": str(disk / "inductor")}
+    with small_disk(disk):
+        check(Fault("disk-full", "disk-full", "", environment=cache), tmp_path, enforce_eager=False)
+
+
+def check(fault: Fault, tmp_path: Path, **engine_arguments: object) -> None:
+    """The fault shows in what is said, and leaves the repository as it was."""
+    repository = tutor_repository(tmp_path / "models", "gemma", **engine_arguments)
+    shutil.copytree(tmp_path / "models", tmp_path / "before")
+    with ThreadPoolExecutor(1, initializer=give_up_roots_privilege) as thread:
+        said = thread.submit(provoke, fault, repository, "gemma").result()
+    report = read_log(said)
+    assert report.verdict == "failed", said[-3000:]
+    assert report.findings[0].id == fault.cause, said[-3000:]
+    compared = filecmp.dircmp(tmp_path / "before" / "gemma", tmp_path / "models" / "gemma")
+    assert (compared.diff_files, compared.left_only, compared.right_only) == ([], [], [])
