@@ -23,34 +23,56 @@ SPOKEN_OF = {"INFO", "DEBUG", "VERBOSE"}
 """The levels of lines that report no trouble."""
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
-GLUED = re.compile(r"(?<=(?:it/s|s/it)\])(?=[A-Z(\[])")
-"""Where the next text follows a progress bar that has no line end."""
+GLUED = re.compile(r"(?=[A-Z(\[])(?:(?<=(?:it/s|s/it)\])|(?<=\d)(?=\[\d\d/\d\d/\d{4}-\d\d:))")
+"""Where the next text follows a progress bar, or TensorRT-LLM 0.8's version, that has no line end."""
 
-# Docker Desktop's view; `docker logs --timestamps` and Kubernetes' files; systemd's journal; `kubectl logs --prefix`;
-# docker compose; a quotation in Markdown.
-PREFIXES = (
-    re.compile(r"(?P<docker>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{1,6}) \| ?", re.A),
-    re.compile(
-        r"(?P<docker>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)) ?(?:(?:stdout|stderr) [FP] )?", re.A
-    ),
-    re.compile(r"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d [\w.-]+ [\w.@-]+(?:\[\d+\])?: ", re.A),
-    re.compile(r"\[pod/[\w./-]+\] ", re.A),
-    re.compile(r"[\w.-]+-\d+ +\| ", re.A),
-    re.compile(r"> (?=\S)"),
-)  # fmt: skip
-PROCESS_TAG = re.compile(r"\((?P<name>[\w.-]+)(?: \w+=\w+)*? pid=(?P<pid>\d+)[^)]*\) ?", re.A)
+JSON_FILE = re.compile(
+    r'\{"log":(?P<log>"(?:[^"\\]|\\.)*"),"stream":"\w+"(?:,"attrs":\{[^{}]*\})?,"time":"(?P<time>[^"]+)"\}'
+)
+"""A line as docker's json-file driver keeps it."""
 
-_CLOCK = r"(?P<clock>\d\d:\d\d:\d\d(?:\.\d{1,6})?)"
+_ISO = r"(?P<docker>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d))"
+# Triton's own --log-format=ISO8601 begins with a stamp too, but says its level next.
+_STAMP = rf"\ufeff?{_ISO}(?! [IWEFV] \d+ \S+:\d+\])[ \t]?(?:(?:stdout|stderr) [FP] )?"
+_POD = r"[a-z0-9.-]+-[bcdfghjklmnpqrstvwxz2456789]{6,10}-[bcdfghjklmnpqrstvwxz2456789]{5}"
+
+# PowerShell's 2>&1; `gh run view --log`; Docker Desktop's view; systemd's journal, short-iso; a stamp, of `docker logs
+# --timestamps`, Kubernetes' files or GitHub Actions; the journal, short and short-precise; `kubectl logs --prefix`;
+# stern; docker compose, where a name without a number has two spaces after it; a stamp that stood behind one of these;
+# a quotation in Markdown; a rank of torch's.
+PREFIXES = tuple(re.compile(pattern, re.A) for pattern in (
+    r"(?:docker|docker-compose|kubectl|podman|wsl)(?:\.exe)? : ",
+    r"[^\t]+\t[^\t]+\t(?=\ufeff?\d{4}-\d\d-\d\dT)",
+    r"(?P<docker>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{1,6}) \| ?",
+    rf"{_ISO} [\w.-]+ [\w.@-]+\[\d+\]: ",
+    _STAMP,
+    r"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?:\.\d+)? [\w.-]+ [\w.@-]+(?:\[\d+\])?: ",
+    r"\[pod/[\w./-]+\] ",
+    rf"{_POD} [a-z0-9][a-z0-9-]* ",
+    r"(?=[\d._-]*[A-Za-z])\w[\w.-]*(?:[_-]\d+ +| {2,})\|(?: |$)",
+    _STAMP,
+    r"> (?=\S)",
+    r"\[rank\d+\]: ?",
+))  # fmt: skip
+PROCESS_TAG = re.compile(
+    r"\((?:(?P<name>[\w.-]+)(?: \w+(?:=\w+)?)*? )?pid=(?P<pid>\d+)[^)]*\) ?(?:\[rank\d+\]: ?)?", re.A
+)
+
+_CLOCK = r"(?P<clock>\d\d:\d\d:\d\d(?:\.\d{1,9})?)"
 _GLOG = rf"(?P<level>[IWEFV])(?P<month>\d\d)(?P<day>\d\d) {_CLOCK} +(?P<pid>\d+) "
 _DATE = rf"\[(?P<month>\d\d)/(?P<day>\d\d)/(?P<year>\d{{4}})-{_CLOCK}\] "
+_RANK = r"(?:\[\w+\]\[RANK \d+\] )?"
 FORMATS = tuple((component, re.compile(pattern, re.A)) for component, pattern in (
     ("torch", rf"{_GLOG}(?P<source>\S*/\S*\.py:\d+)\] ?"),
     ("triton", rf"{_GLOG}(?P<source>[^\s\]]+:\d+)\] *"),
+    ("triton", r"(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)T(?P<clock>\d\d:\d\d:\d\d)Z (?P<level>[IWEFV]) "
+               r"(?P<pid>\d+) (?P<source>[^\s\]]+:\d+)\] *"),
+    ("torch", rf"\[(?P<level>[IWEF])(?:(?P<month>\d\d)|\d)(?P<day>\d\d) {_CLOCK} (?P<source>[^\s\]]+:\d+)\] ?"),
     ("vllm", r"(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) (?P<month>\d\d)-(?P<day>\d\d) "
              rf"{_CLOCK} \[?(?P<source>[^\s\]]+:\d+)\] ?"),
-    ("tensorrt-llm", rf"{_DATE}\[TRT-LLM\] (?:\[RANK \d+\] )?\[(?P<level>[IWEFV])\] ?"),
+    ("tensorrt-llm", rf"{_DATE}\[TRT-LLM\] (?:\[RANK \d+\] )?\[(?P<level>[IWEFV])\] ?{_RANK}"),
     ("tensorrt", rf"{_DATE}\[TRT\] \[(?P<level>[IWEFV])\] ?"),
-    ("tensorrt-llm", r"\[TRT-LLM\] \[(?P<level>[IWEFV])\] ?"),
+    ("tensorrt-llm", rf"\[TRT-LLM\] \[(?P<level>[IWEFV])\] ?{_RANK}"),
     ("tensorrt-llm", r"\[TensorRT-LLM\]\[(?P<level>[A-Z]+)\] ?"),
     ("tensorrt-llm", r"\[TensorRT-LLM\] "),
     ("uvicorn", r"(?P<level>INFO|WARNING|ERROR|CRITICAL): {2,}"),
@@ -127,8 +149,11 @@ class LineParser:
 
 
 def _notebook(line: str) -> str:
-    """A line of output as a notebook's file keeps it: text in JSON, in a list."""
+    """A line of output as a file of JSON keeps it: a notebook's, text in a list; docker's json-file, with its time."""
     bare = line.strip().removesuffix(",")
+    if found := JSON_FILE.fullmatch(bare):
+        with suppress(ValueError):
+            return f"{found['time']} {json.loads(found['log'])}".removesuffix("\n")
     if len(bare) > 1 and bare[0] == bare[-1] == '"':
         with suppress(ValueError):
             text = json.loads(bare)

@@ -30,14 +30,33 @@ FACTS: dict[str, tuple[str, str]] = {
     "compute_capability": ("numbers", "of the GPU: (major, minor)"),
     "sm_count": ("count", "streaming multiprocessors of the GPU"),
     "sm_clock_mhz": ("count", "their clock"),
+    "int4_tflops": ("count", "their arithmetic at int4"),
+    "int8_tflops": ("count", "their arithmetic at int8"),
+    "fp8_tflops": ("count", "their arithmetic at fp8"),
     "float16_tflops": ("count", "their arithmetic at float16"),
+    "bfloat16_tflops": ("count", "their arithmetic at bfloat16"),
+    "float32_tflops": ("count", "their arithmetic at float32"),
+    "memory_clock_mhz": ("count", "clock of the GPU's memory"),
+    "memory_bus_bits": ("count", "width of its bus"),
+    "memory_bandwidth_gbs": ("count", "its bandwidth, GB/s"),
+    "pcie_bandwidth_gbs": ("count", "bandwidth to the host, GB/s"),
     "gpu_memory_total": ("bytes", "memory of the GPU"),
+    "gpu_memory_free": ("bytes", "what of it is left for TensorRT-LLM's KV cache"),
     "gpu_memory_utilization": ("number", "share of it that vLLM may take"),
     "gpu_memory_usable": ("bytes", "the product of the two"),
     "checkpoint_size": ("bytes", "the weights on disk"),
     "max_model_len": ("count", "context length, tokens"),
+    "max_input_len": ("count", "longest prompt of an engine, tokens"),
+    "max_num_tokens": ("count", "tokens in a batch of an engine"),
+    "max_batch_size": ("count", "requests in a batch of an engine"),
+    "max_sequences": ("count", "sequences that TensorRT-LLM holds at once"),
+    "max_beam_width": ("count", "beams of an engine"),
+    "attention_window": ("count", "tokens that attention looks back"),
+    "world_size": ("count", "MPI ranks"),
     "kv_cache_gpu_blocks": ("count", "blocks of the KV cache on the GPU"),
     "kv_cache_cpu_blocks": ("count", "blocks on the CPU, to swap to"),
+    "tokens_per_block": ("count", "tokens in a block"),
+    "blocks_per_sequence": ("count", "blocks that one request may take"),
     "kv_cache_tokens": ("count", "tokens that the KV cache holds"),
     "max_concurrency": ("number", "requests of concurrency_tokens tokens that fit into the KV cache at once"),
     "concurrency_tokens": ("count", "the tokens per request that max_concurrency is for"),
@@ -48,10 +67,14 @@ FACTS: dict[str, tuple[str, str]] = {
     "graph_capture_seconds": ("seconds", "capturing CUDA graphs"),
     "engine_init_seconds": ("seconds", "vLLM's profiling, KV cache and warm-up together"),
     "network_seconds": ("seconds", "constructing the TensorRT network"),
+    "weights_init_seconds": ("seconds", "initializing the weights in the network"),
+    "optimization_profiles": ("count", "ranges of shapes that TensorRT optimizes for"),
     "engine_generation_seconds": ("seconds", "TensorRT's generation of the engine"),
     "build_seconds": ("seconds", "building one engine"),
     "serialization_seconds": ("seconds", "writing the engine"),
     "total_build_seconds": ("seconds", "building all engines"),
+    "engine_version": ("text", "TensorRT-LLM that built the engine"),
+    "engine_load_seconds": ("seconds", "reading the engine"),
     "engine_path": ("text", "where the engine was written"),
     "repository": ("text", "Triton's model repository"),
     "elapsed_seconds": ("seconds", "from the first line with a time to the last"),
@@ -63,12 +86,17 @@ FACTS: dict[str, tuple[str, str]] = {
 MEMORY = {
     "weights": "the model's weights",
     "kv_cache": "KV cache",
-    "activations": "peak of PyTorch's activations",
+    "activations": "peak of the activations",
     "non_torch": "taken outside PyTorch",
     "cuda_graphs": "CUDA graphs",
     "pinned_pool": "Triton's pinned pool, on the host",
     "cuda_pool": "Triton's CUDA pool",
+    "engine": "TensorRT's engine",
+    "runtime_buffers": "TensorRT-LLM's runtime buffers",
+    "decoder": "TensorRT-LLM's decoder",
+    "scratch": "TensorRT's scratch memory",
     "peak_build": "TensorRT's peak on the GPU during a build",
+    "peak_build_host": "the host's memory during a build",
 }
 """The keys of `LogReport.memory`, all bytes."""
 
@@ -83,40 +111,95 @@ FIGURES = tuple((re.compile(pattern), unit) for pattern, unit in (
     (r"driver version (?P<driver_version>[\d.]+) which has support for CUDA (?P<driver_cuda>[\d.]+\d)", ""),
     (r"was built with CUDA (?P<container_cuda>[\d.]+\d) and", ""),
     (r"^Collecting metrics for GPU 0: (?P<gpu>.+)", ""),
-    (r"(?:vLLM API server version|LLM engine \(v|█  version) ?(?P<vllm_version>\d[\w.+]*)", ""),
+    (r"(?:vLLM (?:API )?server version|LLM engine \(v|█  version) ?(?P<vllm_version>\d[\w.+]*)", ""),
     (r"Using max model len (?P<max_model_len>\d+)", ""),
+    (r"LLM engine \(v.*? max_seq_len=(?P<max_model_len>\d+)", ""),
     (rf"Checkpoint size: (?P<checkpoint_size>{_SIZE})", ""),
     (r"Loading (?:model )?weights took (?P<weights_seconds>[\d.]+) seconds", ""),
-    (rf"Model loading took (?P<weights>{_SIZE})(?: memory)? and (?P<model_loading_seconds>[\d.]+) s", ""),
-    (rf"Loading model weights took (?P<weights>{_SIZE})$", ""),
+    # Up to 0.8.0 vLLM divides by 2**30 and writes GB.
+    (r"(?:Model loading|Loading model weights) took (?P<weights>-?[\d.]+) Gi?B", "GiB"),
+    (r"Model loading took [-\d.]+ Gi?B(?: memory)? and (?P<model_loading_seconds>[\d.]+) s", ""),
     (rf"total_gpu_memory \((?P<gpu_memory_total>{_SIZE})\) x gpu_memory_utilization "
      rf"\((?P<gpu_memory_utilization>[\d.]+)\) = (?P<gpu_memory_usable>{_SIZE})", ""),
     (rf"model weights take (?P<weights>{_SIZE}); non_torch_memory takes (?P<non_torch>{_SIZE}); "
      rf"PyTorch activation peak memory takes (?P<activations>{_SIZE});.* Cache is (?P<kv_cache>{_SIZE})", ""),
+    (rf"Memory profiling results: total_gpu_memory=(?P<gpu_memory_total>{_SIZE}) .* non_torch_memory="
+     rf"(?P<non_torch>{_SIZE}) kv_cache_size=(?P<kv_cache>{_SIZE}) gpu_memory_utilization="
+     r"(?P<gpu_memory_utilization>[\d.]+)", ""),
+    (rf"Free memory on device .*?\(-?[\d.]+/(?P<gpu_memory_total>{_SIZE})\) on startup", ""),
+    (rf"[Dd]esired GPU memory utilization (?:is )?\((?P<gpu_memory_utilization>[\d.]+), "
+     rf"(?P<gpu_memory_usable>{_SIZE})\)", ""),
+    (rf"Actual usage is .*?(?P<activations>[\d.]+ GiB) for peak activation, "
+     rf"(?:(?P<non_torch>{_SIZE}) for non-torch memory, )?and (?P<cuda_graphs>{_SIZE}) for CUDAGraph memory", ""),
     (r"Memory profiling takes (?P<profile_seconds>[\d.]+) seconds", ""),
     (rf"Available KV cache memory: (?P<kv_cache>{_SIZE})", ""),
+    (rf"reserved (?P<kv_cache>{_SIZE}) memory for KV Cache", ""),
+    (r"persisted startup plan .*kv_cache_memory_bytes=(?P<kv_cache>\d+) ", ""),
     (r"(?:Explicitly|Auto) set \((?P<kv_cache>[\d.]+)/[\d.]+\) GiB for KV cache", "GiB"),
     (r"KV cache size: (?P<kv_cache_tokens>[\d,]+) tokens", ""),
     (r"concurrency for (?P<concurrency_tokens>[\d,]+) tokens per request: (?P<max_concurrency>[\d.]+)x", ""),
-    (r"# \w+ blocks: (?P<kv_cache_gpu_blocks>\d+), # CPU blocks: (?P<kv_cache_cpu_blocks>\d+)", ""),
-    (r"torch\.compile (?:takes|took) (?P<compile_seconds>[\d.]+) s in total", ""),
-    (rf"Graph capturing finished in (?P<graph_capture_seconds>\d+) secs, took (?P<cuda_graphs>{_SIZE})", ""),
+    (r"^# (?!CPU )\w+ blocks: (?P<kv_cache_gpu_blocks>\d+)", ""),
+    (r"# CPU blocks: (?P<kv_cache_cpu_blocks>\d+)", ""),
+    (r"torch\.compile (?:and initial profiling/warmup run together )?(?:takes|took) "
+     r"(?P<compile_seconds>[\d.]+) s in total", ""),
+    (rf"Graph capturing finished in (?P<graph_capture_seconds>\d+) secs(?:, took (?P<cuda_graphs>{_SIZE}))?", ""),
     (r"init engine \(profile, .*?\) took (?P<engine_init_seconds>[\d.]+) s", ""),
-    (r"^TensorRT[- ]LLM version: (?P<tensorrt_llm_version>\S+)", ""),
+    (r"^TensorRT[- ]LLM version: (?P<tensorrt_llm_version>\d[\w.+]*)", ""),
     (r"^Compute capability: \((?P<compute_capability>\d+, \d+)\)", ""),
     (r"^SM count: (?P<sm_count>\d+)", ""),
     (r"^SM clock: (?P<sm_clock_mhz>\d+) MHz", ""),
-    (r"^float16 TFLOPS: (?P<float16_tflops>\d+)", ""),
+    *((rf"^{dtype} TFLOPS: (?P<{dtype}_tflops>\d+)", "")
+      for dtype in ("int4", "int8", "fp8", "float16", "bfloat16", "float32")),
     (rf"^Total Memory: (?P<gpu_memory_total>{_SIZE})", ""),
+    (r"^Memory clock: (?P<memory_clock_mhz>\d+) MHz", ""),
+    (r"^Memory bus width: (?P<memory_bus_bits>\d+)", ""),
+    (r"^Memory bandwidth: (?P<memory_bandwidth_gbs>\d+) GB/s", ""),
+    (r"^PCIe bandwidth: (?P<pcie_bandwidth_gbs>\d+) GB/s", ""),
+    (r"^Set (?:\w+\.)?tokens_per_block to (?P<tokens_per_block>\d+)", ""),
+    (r"^max_seq_len is not specified, using deduced value (?P<max_model_len>\d+)", ""),
     (r"constructing network from module object (?P<network_seconds>[\d.]+) seconds", ""),
+    (r"^Total optimization profiles added: (?P<optimization_profiles>\d+)", ""),
+    (r"^Total time to initialize the weights in network .*: (?P<weights_init_seconds>[\d:]+)$", ""),
+    (r"^(?:Max|Total) Scratch Memory: (?P<scratch>\d+)", ""),
+    (r"^Total Activation Memory: (?P<activations>\d+)", ""),
+    (r"^Total Weights Memory: (?P<weights>\d+)", ""),
     (r"Engine generation completed in (?P<engine_generation_seconds>[\d.]+) seconds", ""),
     (rf"Peak memory usage of TRT CPU/GPU memory allocators: CPU .*, GPU (?P<peak_build>{_SIZE})", ""),
+    (rf"Peak memory usage during Engine building and serialization: CPU: (?P<peak_build_host>{_SIZE})", ""),
+    (r"^Build phase peak memory: (?P<peak_build_host>[\d.]+) MB", "MiB"),
+    (rf"Total engine size per GPU is (?P<engine>{_SIZE})", ""),
     (r"Total time of building Unnamed Network \d+: (?P<build_seconds>[\d:]+)", ""),
     (r"Total time of building all engines: (?P<total_build_seconds>[\d:]+)", ""),
     (r"^Serializing engine to (?P<engine_path>.+?)\.\.\.$", ""),
     (r"Engine serialized\. Total time: (?P<serialization_seconds>[\d:]+)", ""),
+    (r"^Engine version (?P<engine_version>\S+) found in the config file", ""),
+    (r"^MPI size: (?P<world_size>\d+)", ""),
+    *((rf"^TRTGptModel {said}: \(?(?P<{key}>\d+)", "") for said, key in (
+        ("maxNumSequences", "max_sequences"), ("maxBatchSize", "max_batch_size"), ("maxBeamWidth", "max_beam_width"),
+        ("maxSequenceLen", "max_model_len"), ("mMaxAttentionWindowSize", "attention_window"),
+        ("maxNumTokens", "max_num_tokens"), ("maxInputLen", "max_input_len"))),
+    (rf"^Loaded engine size: (?P<engine>{_SIZE})", ""),
+    (r"^Engine load time (?P<engine_load_seconds>\d+) ms", "e-3"),
+    (rf"Allocated (?P<activations>{_SIZE}) for execution context memory", ""),
+    # TensorRT-LLM divides by 1024, whatever it writes.
+    *((rf"Allocated (?P<{key}>[\d.]+) {unit}B GPU memory for {what}", f"{unit}iB")
+      for key, what in (("runtime_buffers", "runtime buffers"), ("decoder", "decoder")) for unit in "KMG"),
+    (rf"^Memory usage when calculating max tokens in paged kv cache: total: (?P<gpu_memory_total>{_SIZE}), "
+     rf"available: (?P<gpu_memory_free>{_SIZE})", ""),
+    (r"^Number of blocks in KV cache primary pool: (?P<kv_cache_gpu_blocks>\d+)", ""),
+    (r"^Number of blocks in KV cache secondary pool: (?P<kv_cache_cpu_blocks>\d+)", ""),
+    (r"windowSize=\d+\] \{\.primaryBlocks=(?P<kv_cache_gpu_blocks>\d+), \.second\w+Blocks="
+     r"(?P<kv_cache_cpu_blocks>\d+)", ""),
+    (r"^Max KV cache (?:pages|blocks) per sequence: (?P<blocks_per_sequence>\d+)", ""),
+    (r"tokens per block=(?P<tokens_per_block>\d+), primary blocks=(?P<kv_cache_gpu_blocks>\d+)"
+     r"(?:, secondary blocks=(?P<kv_cache_cpu_blocks>\d+))?", ""),
+    (r"^Number of tokens per block: (?P<tokens_per_block>\d+)", ""),
+    (rf"Allocated (?P<kv_cache>{_SIZE}) for max tokens in paged KV cache \((?P<kv_cache_tokens>\d+)\)", ""),
+    (r"^Max tokens in paged KV cache: (?P<kv_cache_tokens>\d+)\. Allocating (?P<kv_cache>\d+) bytes", ""),
+    (r"^Allocate (?P<kv_cache>\d+) bytes for k/v cache", ""),
+    (r"^Using (?P<kv_cache_tokens>\d+) total tokens in paged KV cache, and (?P<blocks_per_sequence>\d+) blocks", ""),
 ))
-"""(pattern whose groups are keys of FACTS or MEMORY, unit of a size that bears none); the first holds."""
+"""(pattern whose groups are keys of FACTS or MEMORY, what a number lacks: its unit or its power); the first holds."""
 
 
 class StageRule(NamedTuple):
@@ -145,30 +228,49 @@ STAGES: dict[str, StageRule] = {
     "vLLM backend": StageRule(
         r"^TRITONBACKEND_ModelInstanceInitialize|^Automatically detected platform", _ENGINE_BEGINS),
     "vLLM": StageRule(
-        r"vLLM API server version|█  version|^Automatically detected platform|^Resolved architecture|"
+        r"vLLM (?:API )?server version|█  version|^Automatically detected platform|^Resolved architecture|"
         + _ENGINE_BEGINS, _ENGINE_BEGINS),
     "weights": StageRule(
-        r"^(?:Starting to load|Loading) model|^Loading \w+ checkpoint|^Loading weights|^Model loading",
+        r"^(?:Starting to load|Loading) model|^Using model weights format|^Loading \w+ checkpoint|^Loading weights|"
+        r"^Model loading",
         r"^Loading (?:model )?weights took|^Model loading took",
         seconds=("model_loading_seconds", "weights_seconds")),
     "compile": StageRule(
-        r"cache directory: .*torch\.compile|^Dynamo bytecode|^torch\.compile t|^Warming up for the comp",
-        r"^torch\.compile t|^Warming up done", optional=True, seconds=("compile_seconds",)),
+        r"cache directory: .*torch\.compile|^(?:\[\w+\] )?(?:Starting torch\.compile|Dynamo bytecode|Compiling a graph|"
+        r"torch\.compile [at])|^Warming up (?:model )?for the comp",
+        r"^(?:\[\w+\] )?torch\.compile [at]|^Warming up done", optional=True, seconds=("compile_seconds",)),
     "memory profile": StageRule(
         r"^the current vLLM instance can|^Memory profiling|^Available KV cache|KV cache size: |^# \w+ blocks",
         r"reserved for KV Cache is|KV cache size: |^# \w+ blocks"),
-    "KV cache": StageRule(r"^(?:Explicitly|Auto) set .* for KV cache|KV cache size: ", r"KV cache size: "),
+    "KV cache": StageRule(
+        r"^(?:Explicitly|Auto) set .* for KV cache|KV cache size: |^# (?:cpu|CPU) blocks: ",
+        r"KV cache size: |^# (?:cpu|CPU) blocks: "),
     "CUDA graphs": StageRule(
-        r"^Capturing (?:cudagraphs|CUDA graph)", r"^Graph capturing finished",
+        r"^Capturing (?:cudagraphs|CUDA graph|the model for CUDA graph)", r"^Graph capturing finished",
         optional=True, seconds=("graph_capture_seconds",)),
-    "engine": StageRule(r"^init engine \(", seconds=("engine_init_seconds",)),
+    # Before 0.6.5 vLLM does not say that the engine is up: the graphs are what it does last.
+    "engine": StageRule(
+        r"^init engine \(|^Graph capturing finished|^Available routes are", r"^init engine \(",
+        seconds=("engine_init_seconds",)),
     "models ready": StageRule(r"^successfully loaded '|^\| .*\| READY +\|", r"^\| .*\| READY +\|"),
     "services": StageRule(
         r"^Started \w+ ?Service at|^(?:Starting vLLM|Uvicorn|Started server)|^failed to start \w+ serv",
         r"^Started (?:HTTPService|Metrics Service) at|^Application startup complete"),
-    "plugins": StageRule(r"^TensorRT[- ]LLM version: |^Set \w+plugin to ", r"^Set \S+ to "),
+    "engine load": StageRule(
+        r"^Engine version \S+ found|^No engine version found|^Loaded engine size",
+        r"^Loaded engine size|^Engine load time", optional=True, seconds=("engine_load_seconds",)),
+    "paged KV cache": StageRule(
+        r"^Memory usage when calculating max tokens|^Number of blocks in KV cache|^Blocks per window size|"
+        r"^Max (?:KV cache|tokens in paged KV)|^Allocate \d+ bytes for k/v cache|"
+        r"^\[MemUsageChange\] Allocated \S+ \S+ for max tokens",
+        r"^\[MemUsageChange\] Allocated \S+ \S+ for max tokens|^Using \d+ total tokens in paged KV|"
+        r"^Max tokens in paged KV", optional=True),
+    "plugins": StageRule(r"^TensorRT[- ]LLM version: |^Set (?:\w+\.)?\w+plugin to ", r"^Set \S+ to "),
     "GPU": StageRule(r"^Compute capability: ", r"^(?:Total )?Memory|^SM ", optional=True),
-    "network": StageRule(r"^Total time of constructing network", seconds=("network_seconds",)),
+    # Before 0.14 TensorRT-LLM does not say that the network is whole, only what it does next.
+    "network": StageRule(
+        r"^Total time of constructing network|^Total optimization profiles|^Build TensorRT engine",
+        r"^Total time of constructing network", seconds=("network_seconds",)),
     "engine build": StageRule(
         r"^Build TensorRT engine", r"^Total time of building (?!all)|^Engine generation completed",
         seconds=("build_seconds", "engine_generation_seconds")),
@@ -179,12 +281,13 @@ STAGES: dict[str, StageRule] = {
 _VLLM = ("weights", "compile", "memory profile", "CUDA graphs", "engine")
 _VLLM_CPU = ("weights", "KV cache", "compile", "engine")
 _TRITON = ("memory pools", "backends", "model load", "models ready", "services")
+_TENSORRT_LLM = ("engine load", "paged KV cache")
 KINDS: dict[str, tuple[str, ...]] = {
     "triton-vllm": ("server banner", "CUDA compatibility", "memory pools", "model load", "vLLM backend",
                     *_VLLM, "models ready", "services"),
     "triton-vllm-cpu": ("server banner", "memory pools", "model load", "vLLM backend", *_VLLM_CPU,
                         "models ready", "services"),
-    "triton-tensorrtllm": _TRITON,
+    "triton-tensorrtllm": (*_TRITON[:3], *_TENSORRT_LLM, *_TRITON[3:]),
     "triton": _TRITON,
     "vllm": ("vLLM", *_VLLM, "services"),
     "vllm-cpu": ("vLLM", *_VLLM_CPU, "services"),
@@ -196,7 +299,8 @@ KINDS: dict[str, tuple[str, ...]] = {
 SIGNS = tuple((sign, re.compile(pattern)) for sign, pattern in (
     ("triton", r"^== Triton Inference Server ==|^\| .* \| (?:READY|UNAVAILABLE)\b|^Started GRPCInference"),
     ("vllm", r"^\| vllm +\|"),
-    ("cpu", r"platform cpu|CPU KV cache size|^CUDA memory pool disabled|for KV cache on node"),
+    ("cpu", r"platform cpu|CPU KV cache size|^CUDA memory pool disabled|for KV cache on node|"
+            r"^# (?:cpu blocks|CPU blocks: \d+$)"),
     ("tensorrt-llm", r"tensorrtllm|^\| tensorrt_llm +\|"),
     ("build", r"^Total time of (?:constructing|building)|^Build TensorRT|^Serializing engine|trtllm-build"),
 ))
