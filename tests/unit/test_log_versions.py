@@ -293,6 +293,12 @@ def test_wording_of_a_version(log: str, figures: dict[str, object], stages: list
     assert report.findings == []
 
 
+def test_last_kv_cache_of_tensorrt_llm_holds() -> None:
+    first = f"{RUN}[MemUsageChange] Allocated 0.50 GiB for max tokens in paged KV cache (1024).\n"
+    report = read_log(first + RUN_017)
+    assert (report.memory["kv_cache"], report.facts["kv_cache_tokens"]) == (18 * GIB, 32768)
+
+
 def test_whole_start_of_an_old_vllm() -> None:
     report = read_log(V0_05)
     assert (report.verdict, report.kind, report.services) == ("ready", "vllm", {"http": "0.0.0.0:8000"})

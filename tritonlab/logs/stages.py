@@ -200,6 +200,8 @@ FIGURES = tuple((re.compile(pattern), unit) for pattern, unit in (
     (r"^Using (?P<kv_cache_tokens>\d+) total tokens in paged KV cache, and (?P<blocks_per_sequence>\d+) blocks", ""),
 ))
 """(pattern whose groups are keys of FACTS or MEMORY, what a number lacks: its unit or its power); the first holds."""
+LATEST = {"kv_cache", "kv_cache_tokens", "kv_cache_gpu_blocks", "kv_cache_cpu_blocks"}
+"""Of TensorRT-LLM's the last holds: its PyTorch backend first makes a small KV cache, to measure with."""
 
 
 class StageRule(NamedTuple):
@@ -574,9 +576,10 @@ class Progress:
         return event.time if event else None
 
     def _figures(self, groups: dict[str, str | None], unit: str) -> None:
+        latest = LATEST if "tensorrt-llm" in self._signs else ()
         for key, text in groups.items():
             target: dict[str, Any] = self.memory if key in MEMORY else self.facts
-            if text is not None and key not in target:
+            if text is not None and (key not in target or key in latest):
                 kind = FACTS[key][0] if key in FACTS else "bytes"
                 with suppress(ValueError, OverflowError):
                     target[key] = _READ[kind](text + unit)
