@@ -48,7 +48,7 @@ def checks(figures: Mapping[str, Any], shape: Shape | None = None) -> list[Check
     """Each figure that follows from others of the same log, or from the model's shape, if that is given."""
     known = dict(figures)
     if "kv_cache_gpu_blocks" in known:
-        known.setdefault("kv_cache_tokens", known["kv_cache_gpu_blocks"] * BLOCK_TOKENS)
+        known.setdefault("kv_cache_tokens", known["kv_cache_gpu_blocks"] * known.get("tokens_per_block", BLOCK_TOKENS))
     if shape is not None:
         known |= {
             "parameters": shape.parameters(),
