@@ -14,6 +14,7 @@ from tritonlab.doctor import doctor
 if TYPE_CHECKING:
     from tritonlab.client import Client
     from tritonlab.course import check, data, expect_error, show, tutor_model, workspace
+    from tritonlab.course.lab import FaultLab
     from tritonlab.errors import TritonlabError
     from tritonlab.logs import read_log
     from tritonlab.repository import ModelRepository
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Client",
+    "FaultLab",
     "ModelRepository",
     "TritonlabError",
     "VllmModel",
@@ -39,6 +41,7 @@ __all__ = [
 
 _HOMES = {
     "Client": "tritonlab.client",
+    "FaultLab": "tritonlab.course.lab",
     "ModelRepository": "tritonlab.repository",
     "TritonlabError": "tritonlab.errors",
     "VllmModel": "tritonlab.vllm",

@@ -173,7 +173,7 @@ def _kill(name: str) -> Callable[[LocalServer, str], str]:
         with closing(answer), suppress(ClientError):
             next(iter(answer))
             for pid, command in server.processes().items():
-                if name in command:
+                if command and Path(command.split()[0]).name == name:
                     os.kill(pid, signal.SIGKILL)
         return _ask(model)(server, model)
 
@@ -362,7 +362,7 @@ _ALL = (
     Fault("option-unknown", "bad-command-line-option", "An option is misspelt.", arguments=["--http-prt=1"]),
     Fault("engine-killed", "engine-core-died", "Something killed the engine.", strike=_kill("VLLM::EngineCore")),
     Fault("stub-killed", "python-stub-crash", "Something killed the stub.", strike=_kill("triton_python_backend_stub")),
-    Fault("server-killed", "server-unreachable", "Something killed the server.", strike=_kill("bin/tritonserver")),
+    Fault("server-killed", "server-unreachable", "Something killed the server.", strike=_kill("tritonserver")),
     Fault("model-unknown", "request-unknown-model", "A request misspells the model.", strike=_ask("gema")),
     Fault("prompt-too-long", "prompt-too-long", "A prompt is too long.", strike=_ask(prompt="Hello! " * 2000)),
     Fault(

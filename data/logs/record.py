@@ -1,6 +1,7 @@
-"""Record the logs of the local target that stand beside this file: python data/logs/record.py
+"""Record the logs of the local target that stand beside this file: python data/logs/record.py [NAME.log ...]
 
-Each is the whole log of one server. Paths are made neutral; nothing else is changed.
+Each is the whole log of one server; in `faults/` what its client was told stands below it. Paths are made neutral;
+nothing else is changed. Not as root: nothing is forbidden to root, and one of the faults is a missing permission.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from tritonlab import ModelRepository, VllmModel, serve
 from tritonlab.engine.installer import Engine
 from tritonlab.engine.tutor import MODEL
 from tritonlab.errors import ClientError, ServerFailed
+from tritonlab.faults import FAULTS, Fault, provoke
 from tritonlab.servers import Server
 
 HERE = Path(__file__).parent
@@ -57,25 +61,42 @@ RECORDINGS = {
 }
 
 
+def served(scene: Callable[[Server], None], arguments: dict[str, Any], repository: ModelRepository) -> str:
+    """The log of a server that lives through a scene."""
+    repository.add(VllmModel("gemma", **{"model": str(MODEL), **SETTINGS, **arguments}))
+    with serve(repository, models=["gemma"], target="local") as server:
+        scene(server)
+    return server.log_path.read_text(encoding="utf-8")  # type: ignore[attr-defined,no-any-return]
+
+
+def faulty(fault: Fault, repository: ModelRepository) -> str:
+    """What a fault of the fault lab lets its server say, and its client."""
+    repository.add(VllmModel("gemma", model=str(MODEL), **SETTINGS))
+    return provoke(fault, repository, "gemma")
+
+
 def main() -> None:
-    for name, (scene, arguments) in RECORDINGS.items():
+    recordings: dict[Path, Callable[[ModelRepository], str]] = {
+        **{HERE / name: partial(served, *recording) for name, recording in RECORDINGS.items()},
+        **{HERE / "faults" / f"{name}.log": partial(faulty, fault) for name, fault in FAULTS.items()},
+    }
+    for path, record in recordings.items():
+        if len(sys.argv) > 1 and path.name not in sys.argv[1:]:
+            continue
         with tempfile.TemporaryDirectory() as folder:
-            repository = ModelRepository(Path(folder) / "model_repository")
-            repository.add(VllmModel("gemma", **{"model": str(MODEL), **SETTINGS, **arguments}))
-            with serve(repository, models=["gemma"], target="local") as server:
-                scene(server)
-            text = server.log_path.read_text(encoding="utf-8")  # type: ignore[attr-defined]
-            places = {
-                folder: "/srv",
-                str(Engine.find().path): "/engine",
-                str(MODEL): "/models/tutor",
-                str(HERE.parents[1]): "/course",
-                sys.base_prefix: "/usr",
-            }
-            for place, neutral in places.items():
-                text = text.replace(place, neutral)
-            (HERE / name).write_text(text, encoding="utf-8")
-            print(f"{len(text.splitlines()):5} lines  {name}")
+            text = record(ModelRepository(Path(folder) / "model_repository"))
+        places = {
+            folder: "/srv",
+            str(Engine.find().path): "/engine",
+            str(MODEL): "/models/tutor",
+            str(HERE.parents[1]): "/course",
+            sys.base_prefix: "/usr",
+        }
+        for place, neutral in places.items():
+            text = text.replace(place, neutral)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        print(f"{len(text.splitlines()):5} lines  {path.relative_to(HERE)}", flush=True)
 
 
 if __name__ == "__main__":

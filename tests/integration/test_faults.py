@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,26 +41,39 @@ def small_disk(folder: Path) -> Iterator[None]:
         subprocess.run(["umount", folder], check=True)
 
 
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[str]]]:
+    """What each fault lets its server and its client say; two at a time, each in a folder of its own."""
+    with ThreadPoolExecutor(2, initializer=give_up_roots_privilege) as threads:
+        yield {name: threads.submit(let_show, fault, tmp_path_factory.mktemp(name)) for name, fault in FAULTS.items()}
+        threads.shutdown(cancel_futures=True)
+
+
 @pytest.mark.parametrize("name", FAULTS)
-def test_fault_is_named_by_what_is_said(tmp_path: Path, name: str) -> None:
-    check(FAULTS[name], tmp_path)
+def test_fault_is_named_by_what_is_said(said: dict[str, Future[str]], name: str) -> None:
+    check(FAULTS[name], said[name].result())
 
 
 def test_full_disk_is_named(tmp_path: Path) -> None:
     disk = tmp_path / "cache"
     cache = {"VLLM_CACHE_ROOT": str(disk), "TORCHINDUCTOR_CACHE_DIR": str(disk / "inductor")}
+    fault = Fault("disk-full", "disk-full", "", environment=cache)
     with small_disk(disk):
-        check(Fault("disk-full", "disk-full", "", environment=cache), tmp_path, enforce_eager=False)
+        check(fault, let_show(fault, tmp_path, enforce_eager=False))
 
 
-def check(fault: Fault, tmp_path: Path, **engine_arguments: object) -> None:
-    """The fault shows in what is said, and leaves the repository as it was."""
-    repository = tutor_repository(tmp_path / "models", "gemma", **engine_arguments)
-    shutil.copytree(tmp_path / "models", tmp_path / "before")
-    with ThreadPoolExecutor(1, initializer=give_up_roots_privilege) as thread:
-        said = thread.submit(provoke, fault, repository, "gemma").result()
-    report = read_log(said)
-    assert report.verdict == "failed", said[-3000:]
-    assert report.findings[0].id == fault.cause, said[-3000:]
-    compared = filecmp.dircmp(tmp_path / "before" / "gemma", tmp_path / "models" / "gemma")
+def let_show(fault: Fault, folder: Path, **engine_arguments: object) -> str:
+    """What is said of a fault, which leaves the repository as it was."""
+    repository = tutor_repository(folder / "models", "gemma", **engine_arguments)
+    shutil.copytree(folder / "models", folder / "before")
+    text = provoke(fault, repository, "gemma")
+    compared = filecmp.dircmp(folder / "before" / "gemma", folder / "models" / "gemma")
     assert (compared.diff_files, compared.left_only, compared.right_only) == ([], [], [])
+    return text
+
+
+def check(fault: Fault, text: str) -> None:
+    """The text names the fault."""
+    report = read_log(text)
+    assert report.verdict == "failed", text[-3000:]
+    assert report.findings[0].id == fault.cause, text[-3000:]

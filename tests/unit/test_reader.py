@@ -113,6 +113,11 @@ def test_events_of_a_file_that_is_gone(tmp_path: Path) -> None:
         _ = report.events
 
 
+def test_one_long_line_is_a_log() -> None:
+    line = f"ValueError: {'x' * 300} is longer than any file's name may be. See /models"
+    assert read_log(line).to_dict() == read_log([line]).to_dict()
+
+
 def test_container_and_server_are_sources() -> None:
     path = LOGS / "triton-vllm-ready.log"
     asked = []
@@ -145,8 +150,7 @@ def test_following_a_stream_ends_with_its_writer() -> None:
 
 
 def test_command_follows_standard_input() -> None:
-    script = "from tritonlab.cli import main; main()"
-    command = [sys.executable, "-c", script, "logs", "-", "--follow"]
+    command = [sys.executable, "-m", "tritonlab", "logs", "-", "--follow"]
     said = subprocess.run(command, input=(LOGS / "triton-vllm-ready.log").read_bytes(), capture_output=True, timeout=60)
     assert said.returncode == 0
     assert b"services: reached" in said.stdout

@@ -83,8 +83,8 @@ def test_no_path_of_one_machine() -> None:
 
 def test_public_names_are_pinned() -> None:
     assert tritonlab.__all__ == [
-        *("Client", "ModelRepository", "TritonlabError", "VllmModel", "check", "data", "doctor", "expect_error"),
-        *("read_log", "serve", "show", "tutor_model", "workspace"),
+        *("Client", "FaultLab", "ModelRepository", "TritonlabError", "VllmModel", "check", "data", "doctor"),
+        *("expect_error", "read_log", "serve", "show", "tutor_model", "workspace"),
     ]
     assert all(hasattr(tritonlab, name) for name in tritonlab.__all__)
     with pytest.raises(AttributeError, match="no attribute 'srve'"):
@@ -129,6 +129,7 @@ def test_wheel_carries_what_the_package_reads() -> None:
         "from tritonlab.engine import installer; from tritonlab.engine.tutor import MODEL, questions;"
         "from tritonlab.course.exercises import exercises; from tritonlab.vllm import engine_arguments;"
         "assert installer.LOCK.exists() and (MODEL / 'model.safetensors').exists();"
+        "from tritonlab.logs import rules; assert rules();"
         "assert questions() and exercises() and engine_arguments()"
     )
     subprocess.run([sys.executable, "-c", code], cwd="/", check=True)

@@ -4,4 +4,14 @@ from tritonlab.course.exercises import check
 from tritonlab.course.paths import FIRST, data, notebooks, root, tutor_model, workspace
 from tritonlab.course.showing import expect_error, show
 
-__all__ = ["FIRST", "check", "data", "expect_error", "notebooks", "root", "show", "tutor_model", "workspace"]
+__all__ = [
+    "FIRST",
+    "check",
+    "data",
+    "expect_error",
+    "notebooks",
+    "root",
+    "show",
+    "tutor_model",
+    "workspace",
+]

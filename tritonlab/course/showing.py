@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from tritonlab.errors import CourseError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 
@@ -35,10 +37,19 @@ def _without_places(text: str) -> str:
     return text if Path.home() == Path("/") else text.replace(str(Path.home()), "~")
 
 
-def show(figure: Figure, text: str) -> None:
-    """Display a figure with a text that says what it shows, for those who do not see it."""
-    from IPython.display import display
+def show(shown: Figure | pd.DataFrame, text: str = "") -> None:
+    """Display a figure, with a text that says what it shows for those who do not see it; or a table, to be read.
 
+    pandas itself sets text flush right and numbers the rows.
+    """
+    from IPython.display import display
+    from matplotlib.figure import Figure
+
+    if not isinstance(shown, Figure):
+        plain, rich = shown.to_string(index=False, na_rep=""), shown.to_html(index=False, na_rep="", border=0)
+        rich = re.sub(r"<(t[dh])>", r"<\1 style='text-align:left'>", rich)
+        display({"text/html": rich, "text/plain": plain}, raw=True)  # type: ignore[no-untyped-call]
+        return
     image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=110)
+    shown.savefig(image, format="png", dpi=110)
     display({"image/png": image.getvalue(), "text/plain": text}, raw=True)  # type: ignore[no-untyped-call]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 GIB = 2**30
 COLORS = {"reached": "#3b82c4", "running": "#e0a030", "failed": "#c0392b"}
-ON_THE_GPU = ("weights", "activations", "non_torch", "cuda_graphs", "kv_cache")
+ON_THE_GPU = ("weights", "activations", "non_torch", "kv_cache", "cuda_graphs")
 """What fills the memory that vLLM may take, from the first to the last."""
 LIMITS = (("gpu_memory_usable", "vLLM may take"), ("gpu_memory_total", "the GPU has"))
 
@@ -44,11 +44,12 @@ def memory(sizes: Mapping[str, int], facts: Mapping[str, Any]) -> Figure:
         axes.barh(row, size, left=left, color=COLORS["running" if use == "kv_cache" else "reached"], height=0.6)
         left += size
         _note(axes, f"{size:.2f} GiB", left, row)
-    for key, what in LIMITS:
-        if key in facts:
-            axes.axvline(facts[key] / GIB, color=COLORS["failed"], linewidth=1)
-            axes.annotate(f"{what} {facts[key] / GIB:.2f}", (facts[key] / GIB, -0.45), (-4, 0), ha="right",
-                          textcoords="offset points", fontsize="small", color=COLORS["failed"])  # fmt: skip
+    limits = [(facts[key] / GIB, what) for key, what in LIMITS if key in facts]
+    for above, (limit, what) in enumerate(limits, 1):
+        axes.axvline(limit, color=COLORS["failed"], linewidth=1)
+        axes.annotate(f"{what} {limit:.2f}", (limit, -0.25 - 0.5 * above), (-4, 0), ha="right", va="center",
+                      textcoords="offset points", fontsize="small", color=COLORS["failed"])  # fmt: skip
+    axes.set_ylim(max(len(uses), 1) - 0.5, -0.5 - 0.5 * len(limits))
     axes.set_yticks(range(len(uses)), [MEMORY[use] for use in uses])
     axes.set_xlabel("GiB")
     axes.set_title("Where the memory went", loc="left")

@@ -12,10 +12,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tritonlab.logs.events import SPOKEN_OF, Event
 from tritonlab.logs.stages import ECHO, EXCEPTION, Fault, Progress, gist
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 WEIGHTS = ("cause", "request", "guess", "stop")
 """How much a hit says of why a server failed, best first."""
@@ -98,6 +101,23 @@ def rules() -> tuple[Rule, ...]:
     )
 
 
+def causes(words: str = "") -> pd.DataFrame:
+    """The knowledge base as a table: what a log says, what it means, what to do; of the entries with all the words."""
+    import pandas as pd
+
+    rows = [
+        (
+            rule.id,
+            rule.example[0].splitlines()[-1],
+            rule.title,
+            " ".join([rule.fix, *(f"On {on}: {what}" for on, what in rule.on.items())]),
+        )
+        for rule in rules()
+        if all(word.lower() in " ".join(map(str, rule)).lower() for word in words.split())
+    ]
+    return pd.DataFrame(rows, columns=["id", "the log says", "it means", "what to do"])
+
+
 def _any(patterns: list[str] | None) -> re.Pattern[str] | None:
     return re.compile("|".join(f"(?:{pattern})" for pattern in patterns)) if patterns else None
 
@@ -151,8 +171,10 @@ class Diagnosis:
         if verdict != "failed":
             return warnings
         root = self._root(progress)
-        echoes = [fault for fault in progress.faults.values() if root.line < fault.line and fault.text != root.cause]
-        told = tuple(f"line {fault.line}: {fault.text[:_ECHO]}" for fault in echoes[:_ECHOES])
+        # Of two that one line tells, the later is the line itself, the earlier its reason.
+        echoes = {fault.line: fault.text for fault in progress.faults.values() if fault.text != root.cause}
+        later = sorted(line for line in echoes if root.line < line)
+        told = tuple(f"line {line}: {echoes[line][:_ECHO]}" for line in later[:_ECHOES])
         return [replace(root, echoes=told), *warnings]
 
     def _errors(self) -> Iterator[_Hit]:

@@ -155,8 +155,12 @@ def _is_path(text: str) -> bool:
     """Several lines are a log; a single one is a path if it names a file or looks like nothing else."""
     if not 0 < len(text) < LONGEST_PATH or "\n" in text or "\0" in text:
         return False
-    looks_like_one = text.endswith((".log", ".txt", ".gz")) or ("/" in text and " " not in text)
-    return looks_like_one or Path(text).is_file()
+    if text.endswith((".log", ".txt", ".gz")) or ("/" in text and " " not in text):
+        return True
+    try:
+        return Path(text).is_file()
+    except OSError:  # too long a name
+        return False
 
 
 def _unzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:

@@ -1,0 +1,5 @@
+"""`python -m tritonlab` is `tritonlab`."""
+
+from tritonlab.cli import main
+
+main()
