@@ -414,8 +414,8 @@ def test_one_line_that_is_no_path() -> None:
 
 def test_both_representations_tell_all_and_escape() -> None:
     report = read_log("I0720 11:04:26.620525 1 model_lifecycle.cc:642] \"failed to load '<b>' version 1: <i>\"\n")
-    assert "Model <b> failed to load: <i>" in repr(report)
-    assert "Model &lt;b&gt; failed to load: &lt;i&gt;" in report._repr_html_()
+    assert "Model <b> failed to load\n      <i>" in repr(report)
+    assert "Model &lt;b&gt; failed to load</td><td style='text-align:left'>&lt;i&gt;</td>" in report._repr_html_()
     ready = read_log(LOGS / "triton-vllm-ready.log")
     for text in (repr(ready), ready._repr_html_()):
         for part in ("ready", "llama3_2_1b_local", "0.0.0.0:8001", "CUDA graphs", "18.29 s", "10.86 GiB"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -310,3 +312,12 @@ def test_memory_arithmetic_of_llama_3_2_1b() -> None:
     assert round(tokens * shape.kv_bytes_per_token() / 2**30, 2) == 10.86
     assert round(tokens / 131_072, 2) == 2.72
     assert shape.parameters() == 1_235_814_400
+
+
+def test_schema_can_be_asked_for_by_several_threads_at_once() -> None:
+    code = (
+        "from concurrent.futures import ThreadPoolExecutor; from tritonlab.schema import schema;"
+        "print(sum(1 for _ in ThreadPoolExecutor(8).map(lambda _: schema().ModelConfig, range(8))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "8\n", done.stderr

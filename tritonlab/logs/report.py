@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GIB = 2**30
+LONGEST_CAUSE = 300
+"""Characters of a cause in a table; `Finding.cause` has it whole."""
 
 
 class LogReport:
@@ -132,6 +134,12 @@ class LogReport:
         lines = [f"LogReport: {self.verdict} ({self.kind}, {self._span()})"]
         for heading, rows in self._sections():
             lines.append(f"{heading}:")
+            if heading == "findings":
+                # Sentences: below each other, since beside each other no terminal is wide enough.
+                lines += [
+                    f"  {name}, {line}: {title}\n      {said}\n      {fix}" for name, line, title, said, fix in rows
+                ]
+                continue
             widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
             lines += ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
         return "\n".join(lines)
@@ -159,7 +167,9 @@ class LogReport:
 
     def _sections(self) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
         """The report as tables of text: (heading, rows); empty ones are left out."""
-        found: list[tuple[str, ...]] = [(f.id, f"line {f.line}", f"{f.title}: {f.cause}", f.fix) for f in self.findings]
+        found: list[tuple[str, ...]] = [
+            (f.id, f"line {f.line}", f.title, f.cause[:LONGEST_CAUSE], f.fix) for f in self.findings
+        ]
         models: list[tuple[str, ...]] = [(m.name, m.version, m.status, m.reason) for m in self._models]
         stages: list[tuple[str, ...]] = [
             (s.name, s.status, _seconds(s.seconds), f"line {s.line}" if s.line else "") for s in self._stages
