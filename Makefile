@@ -59,7 +59,7 @@ lock: $(STAMP)  ## renew requirements.lock and the engine's lock (needs uv)
 	sed -i -E "/sys_platform == '(win32|emscripten)'|== 's390x'$$/d" tritonlab/engine/engine.lock
 
 bench: setup  ## run every benchmark; each prints its ratios
-	for name in startup course serving; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in startup course serving logs; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean:  ## remove what was built and run here; the engine stays (tritonlab engine remove)
 	rm -rf $(VENV) runs notebooks/workspace .mypy_cache .ruff_cache .pytest_cache .hypothesis
