@@ -165,7 +165,7 @@ def logs(
     follow: Annotated[bool, typer.Option(help="Go on as the file grows, until Ctrl-C.")] = False,
     list_causes: Annotated[bool, typer.Option(help="List what the knowledge base knows, and read nothing.")] = False,
 ) -> None:
-    """Read a log. Exit code 0 ready or built, 1 failed, 2 unreadable, 3 undecided."""
+    """Read a log. Exit code 0 ready or built, 1 failed, 2 unreadable, 3 anything else, such as stopped or starting."""
     from tritonlab.logs import read_log, rules
 
     if list_causes:

@@ -13,10 +13,12 @@ import pytest
 from tritonlab import read_log
 from tritonlab.course.paths import data
 from tritonlab.errors import LogUnreadable
+from tritonlab.faults import FAULTS, Fault
 from tritonlab.logs import follow
 from tritonlab.logs import report as report_module
 from tritonlab.logs.findings import WEIGHTS, Rule, rules
 
+LOGS = Path(__file__).parents[2] / "data" / "logs"
 EXAMPLES = [(rule, example) for rule in rules() for example in rule.example]
 
 
@@ -32,6 +34,16 @@ def test_example_is_told_as_its_cause(rule: Rule, example: str) -> None:
         assert rule.guess
         assert rule.guess.search(example)
         assert not (rule.match and rule.match.search(example) and not rule.during)
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=lambda fault: fault.name)
+def test_recorded_fault_is_named(fault: Fault) -> None:
+    report = read_log(LOGS / "faults" / f"{fault.name}.log")
+    assert (report.verdict, report.findings[0].id) == ("failed", fault.cause)
+
+
+def test_no_recording_is_without_its_fault() -> None:
+    assert {path.stem for path in (LOGS / "faults").iterdir()} == set(FAULTS)
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +37,7 @@ class FaultLab:
         cases: the cases so far.
     """
 
-    def __init__(self, folder: Path, seed: int = 0, cases: Sequence[str] = CASES) -> None:
+    def __init__(self, folder: str | os.PathLike[str], seed: int = 0, cases: Sequence[str] = CASES) -> None:
         """`seed` decides which faults come, and in which order; `cases` names those to draw from.
 
         Raises:
@@ -44,7 +45,7 @@ class FaultLab:
         """
         if unknown := set(cases) - set(CASES):
             raise CourseError(f"The lab has no case {', '.join(sorted(unknown))}.", f"It has {', '.join(CASES)}.")
-        self.folder = folder
+        self.folder = Path(folder)
         self.cases: list[Case] = []
         self._faults = [FAULTS[name] for name in random.Random(seed).sample(cases, len(cases))]
 
@@ -99,7 +100,7 @@ class Case:
             return Reply(name, None, 'Name the cause by its id: case.answer("…").')
         known = {rule.id: rule for rule in rules()}
         if cause not in known:
-            near = ", ".join(difflib.get_close_matches(str(cause), known, 3, 0.3)) or "tritonlab logs --list-causes"
+            near = ", ".join(difflib.get_close_matches(str(cause), known, 3, 0.6)) or "see tritonlab logs --list-causes"
             return Reply(name, False, f"No cause has the id {cause!r}. Perhaps: {near}.")
         self.answers += 1
         if cause != self._fault.cause:
@@ -110,6 +111,8 @@ class Case:
 
     def retry(self) -> Reply:
         """Start a server on the repository as it is now; a fault that is still there fails it again."""
+        if self.mended:
+            return Reply(self._folder.name, True, "Mended already: the server came up.")
         content = {path: path.read_bytes() for path in sorted(self.model.rglob("*")) if path.is_file()}
         if content == self._tried:
             return Reply(self._folder.name, False, f"Nothing in {self.model} has changed since the last try. Mend it.")
@@ -129,10 +132,12 @@ class Case:
         reached = [stage for stage, status in zip(report.stages.stage, report.stages.status, strict=True)
                    if status in {"reached", "failed"}]  # fmt: skip
         return (
-            f'"{other.title}" would show as, say: {other.example[0]} Is there such a line? '
-            f"The start came as far as {reached[-1] if reached else 'its first lines'}."
+            f'"{other.title}" would show as, say: "{other.example[0].splitlines()[-1]}" Is there such a line in the '
+            f"log? The start came as far as {reached[-1] if reached else 'its first lines'}."
         )
 
     def __repr__(self) -> str:
+        if self.mended:
+            return f"{self._folder.name}: mended, the server came up. Its log: {self.log}"
         lines = len(self.log.read_text(encoding="utf-8", errors="replace").splitlines())
         return f"{self._folder.name}: the server does not come up. Its log: {self.log} ({lines} lines)"

@@ -41,6 +41,7 @@ class LogReader:
         self._runs: list[LogReport] = []
         self._first = 1
         self._lines = 0
+        self._ruled = 0
         self._rest = b""
         # The shapes of lines that say nothing; of these, the ones that bear a time; the last such line.
         self._silent: set[bytes] = set()
@@ -111,11 +112,15 @@ class LogReader:
     def _event(self, event: Event, text: str) -> bool:
         """Take one event; whether it said anything."""
         if self._progress.begins_anew(event):
+            # The banner's title stands under a rule, which belongs to it.
+            first = event.line - (self._ruled == event.line - 1)
             if len(self._runs) < MOST_RUNS:
-                self._runs.append(self._run_report(event.line - 1))
-            self._progress, self._diagnosis, self._first = Progress(), Diagnosis(), event.line
+                self._runs.append(self._run_report(first - 1))
+            self._progress, self._diagnosis, self._first = Progress(), Diagnosis(), first
             self._silent.clear()
             self._timed.clear()
+        if set(event.message) == {"="}:
+            self._ruled = event.line
         told = self._progress.take(event, text)
         self._diagnosis.take(event, text, self._progress)
         return told

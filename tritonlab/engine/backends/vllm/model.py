@@ -154,7 +154,7 @@ class TritonPythonModel:
         for task in left - self._left:  # once: a second cancel would interrupt the answer to the first
             task.cancel()
         self._left = left
-        if self._engine.errored and not self._dead:
+        if self._engine is not None and self._engine.errored and not self._dead:
             self._dead = (
                 f"the vLLM engine of model {self._name} has died; load the model again "
                 "(its last lines in the server's log say why it died)"
