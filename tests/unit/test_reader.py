@@ -87,6 +87,16 @@ def test_runs_in_one_log_are_told_apart() -> None:
     assert "earlier runs" in repr(report)
 
 
+def test_container_that_is_restarted_for_ever() -> None:
+    crash = (LOGS / "h200-triton-vllm-unexpected-argument.log").read_bytes()
+    report = read_log(crash * 600)
+    assert len(report.runs) == 500
+    assert all(run.runs == [] for run in report.runs)
+    assert len(report.to_dict()["runs"]) == 500
+    assert "495 more" in repr(report)
+    assert report.lines[1] == 600 * crash.count(b"\n")
+
+
 def test_several_api_servers_of_one_vllm_are_one_run() -> None:
     line = "(ApiServer_{} pid=7{}) INFO 07-20 11:00:00 [api_server.py:1] vLLM API server version 0.24.0"
     assert read_log([line.format(row, row) for row in range(4)]).runs == []

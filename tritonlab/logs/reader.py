@@ -33,8 +33,11 @@ class LogReader:
 
     def __init__(self, again: Callable[[], Iterator[bytes]] | None = None) -> None:
         """`again` gives the text a second time, for `LogReport.events`; without it the reader keeps what it is fed."""
-        self._kept = None if again else Kept()
-        self._again = again or (self._kept.chunks if self._kept else None)
+        self._kept: Kept | None = None
+        if again is None:
+            self._kept = Kept()
+            again = self._kept.chunks
+        self._again = again
         self._parser = LineParser()
         self._progress = Progress()
         self._diagnosis = Diagnosis()
@@ -78,7 +81,7 @@ class LogReader:
         if self._rest:
             unfinished._line(self._rest, self._lines + 1)
         unfinished._catch_up()
-        return unfinished._run_report(self._lines + bool(self._rest))
+        return unfinished._run_report(self._lines + bool(self._rest), unfinished._runs)
 
     def _block(self, block: bytes) -> None:
         lines, shapes = block.split(b"\n"), block.translate(None, VARYING).split(b"\n")
@@ -115,7 +118,7 @@ class LogReader:
             # The banner's title stands under a rule, which belongs to it.
             first = event.line - (self._ruled == event.line - 1)
             if len(self._runs) < MOST_RUNS:
-                self._runs.append(self._run_report(first - 1))
+                self._runs.append(self._run_report(first - 1, []))
             self._progress, self._diagnosis, self._first = Progress(), Diagnosis(), first
             self._silent.clear()
             self._timed.clear()
@@ -141,11 +144,9 @@ class LogReader:
             for event, _ in self._parser.parse(line.decode(errors="replace"), number):
                 self._progress.clocks(event)
 
-    def _run_report(self, last: int) -> LogReport:
+    def _run_report(self, last: int, earlier: list[LogReport]) -> LogReport:
         first, again = self._first, self._again
-        return LogReport(
-            self._progress, self._diagnosis, self._runs, (first, last), lambda: _events(again, first, last)
-        )
+        return LogReport(self._progress, self._diagnosis, earlier, (first, last), lambda: _events(again, first, last))
 
 
 class _Collector(LogReader):
@@ -160,9 +161,9 @@ class _Collector(LogReader):
         return True
 
 
-def _events(again: Callable[[], Iterator[bytes]] | None, first: int, last: int) -> list[Event]:
+def _events(again: Callable[[], Iterator[bytes]], first: int, last: int) -> list[Event]:
     collector = _Collector()
-    for chunk in again() if again else ():
+    for chunk in again():
         collector.feed(chunk)
     collector.feed(b"\n")
     return [event for event in collector.events if first <= event.line <= last]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GIB = 2**30
+SHOWN_RUNS = 5
 LONGEST_CAUSE = 300
 """Characters of a cause in a table; `Finding.cause` has it whole."""
 
@@ -179,8 +180,11 @@ class LogReport:
         ]
         services: list[tuple[str, ...]] = [*self.services.items()]
         runs: list[tuple[str, ...]] = [
-            (run._where(), run.verdict, next((f"{f.title}: {f.cause}" for f in run.findings), "")) for run in self.runs
+            (run._where(), run.verdict, next((f"{f.title}: {f.cause}"[:LONGEST_CAUSE] for f in run.findings), ""))
+            for run in self.runs[-SHOWN_RUNS:]
         ]
+        if len(self.runs) > SHOWN_RUNS:
+            runs.insert(0, (f"{len(self.runs) - SHOWN_RUNS} more", "", ""))
         headings = ("earlier runs", "findings", "models", "services", "stages", "memory")
         for heading, rows in zip(headings, (runs, found, models, services, stages, memory), strict=True):
             if rows:
