@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ import pytest
 
 from tritonlab import read_log
 from tritonlab.errors import LogUnreadable
-from tritonlab.logs import LogReader, LogReport, follow, sources
+from tritonlab.logs import LogReader, LogReport, follow, rules, sieve, sources
 from tritonlab.vllm import ModelShape
 
 LOGS = Path(__file__).parents[2] / "data" / "logs"
@@ -28,6 +29,7 @@ CHATTER = (
     'INFO:     127.0.0.1:{size} - "POST /v1/completions HTTP/1.1" 200 OK',
     "(EngineCore pid=77) DEBUG 07-20 11:{minute:02}:{second:02} [core.py:12] freed block {size}",
     "",
+    "INFO 07-20 11:{minute:02}:{second:02} [logger.py:42] Received request {word}: prompt: '{word} {word}'",
 )
 FATAL = "(EngineCore pid=77) ERROR 07-20 11:59:59 [core.py:9] ValueError: No available memory for the cache blocks."
 
@@ -41,6 +43,7 @@ def chatter(lines: int, seed: int = 1) -> list[str]:
             second=row * 2400 // lines % 60,
             size=numbers.randrange(9000),
             address=numbers.randrange(1 << 47),
+            word="".join(numbers.choices("ghijklmnopq", k=12)),
         )
         for row in range(lines)
     ]
@@ -64,7 +67,49 @@ def test_most_lines_of_a_busy_log_are_never_parsed(monkeypatch: pytest.MonkeyPat
     take = LogReader._line
     monkeypatch.setattr(LogReader, "_line", lambda self, *line: (taken.append(line), take(self, *line)))
     read_log("\n".join(chatter(5000)))
-    assert len(taken) < 20
+    assert len(taken) < 100
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("abc", {"abc"}),
+        ("^abc: (?P<name>.+)$", {"abc: "}),
+        ("ab", set()),
+        ("abcd|abef", {"abcd", "abef"}),
+        ("(?:abc|de)fghi", {"fghi"}),
+        ("long enough(?:x|y)?", {"long enough"}),
+        ("(?:abcd)+", {"abcd"}),
+        ("(?:abcd)*", set()),
+        ("abcd|.*", set()),
+        ("(?i)abcd", set()),
+        (r"\d+ blocks: [a-z]", {" blocks: "}),
+        ("(?!abcd)efgh", {"efgh"}),
+    ],
+)
+def test_words_that_a_pattern_needs(pattern: str, expected: set[str]) -> None:
+    found = set(sieve.words(re.compile(pattern)))
+    assert found == expected or (found and all(any(word in whole for whole in expected) for word in found))
+
+
+def test_no_rule_falls_through_the_sieve() -> None:
+    texts = [line for path in LOGS.rglob("*.log") for line in path.read_text().splitlines()]
+    texts += [example for rule in rules() for example in rule.example]
+    patterns = [pattern for rule in rules() for pattern in (rule.match, rule.guess) if pattern]
+    whole = sieve.Sieve((pattern, pattern) for pattern in patterns)
+    for text in set(texts):
+        may = set(whole.of(text))
+        assert {pattern for pattern in patterns if pattern.search(text)} <= may
+    needed = [bool(sieve.words(pattern)) for pattern in patterns]
+    assert sum(needed) > 0.9 * len(needed), "a sieve that lets most through is none"
+
+
+def test_statement_that_has_said_something_is_always_read() -> None:
+    quiet = "INFO 07-20 11:00:{:02} [loader.py:7] looked at {}"
+    lines = [quiet.format(row % 60, "".join(random.Random(row).choices("ghijkl", k=9))) for row in range(100)]
+    told = "INFO 07-20 11:01:00 [loader.py:{}] Loading weights took 18.04 seconds"
+    assert "weights_seconds" in read_log([told.format(7), *lines]).facts
+    assert "weights_seconds" in read_log([*lines, told.format(8)]).facts
 
 
 def test_a_signal_is_told_from_another_that_differs_in_its_digit() -> None:

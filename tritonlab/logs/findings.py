@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tritonlab.logs.events import SPOKEN_OF, Event
+from tritonlab.logs.sieve import Sieve
 from tritonlab.logs.stages import ECHO, EXCEPTION, Fault, Progress, gist
 
 if TYPE_CHECKING:
@@ -215,9 +216,20 @@ class Diagnosis:
 @lru_cache(1 << 12)
 def _candidates(message: str) -> tuple[tuple[Rule, str], ...]:
     """The rules that know the message, those that prove a cause first, each with its weight."""
-    proofs = [(rule, rule.weight) for rule in rules() if rule.match and rule.match.search(message)]
-    guesses = [(rule, "guess") for rule in rules() if rule.guess and rule.guess.search(message)]
-    return (*proofs, *guesses)
+    proofs, guesses = _sieves()
+    return (
+        *((rule, rule.weight) for rule in proofs.of(message) if rule.match and rule.match.search(message)),
+        *((rule, "guess") for rule in guesses.of(message) if rule.guess and rule.guess.search(message)),
+    )
+
+
+@cache
+def _sieves() -> tuple[Sieve[Rule], Sieve[Rule]]:
+    """The rules by what proves them, and by what hints at them."""
+    return (
+        Sieve((rule.match, rule) for rule in rules() if rule.match),
+        Sieve((rule.guess, rule) for rule in rules() if rule.guess),
+    )
 
 
 def _own_words(progress: Progress) -> Fault | None:

@@ -2,11 +2,14 @@
 
 Most lines of a long log say nothing that the report tells: a request came, a block was freed. A line that differs only
 in its numbers from one that said nothing is passed over unread, a whole chunk at a time where no line says anything.
+So is a line of a statement of the server's source that has never said anything, however its texts differ.
 """
 
 from __future__ import annotations
 
 import copy
+import math
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
@@ -23,6 +26,14 @@ VARYING = b"0123456789abcdef"
 """What differs between two lines that say the same: times, numbers, addresses, ids."""
 MOST_SHAPES, LONGEST_SHAPE = 20_000, 4096
 MOST_RUNS = 500
+
+STATEMENT = re.compile(
+    rb"(?:\d{4}-\d\d-\d\d[T ]\S+ (?:\| )?)?(?:\([\w -]+pid=\d+\) )?"
+    rb"(?:I\d{4} \S+ +\d+ ([^\]\s]+:\d+)\]|(?:INFO|DEBUG) \d\d-\d\d \S+ \[?([^\]\s]+:\d+)\])"
+)
+"""What names the statement that wrote a line which reports no trouble: the place in Triton's or vLLM's source."""
+OFTEN_ENOUGH = 64
+"""So many lines of a statement must have said nothing before the next is passed over."""
 
 
 class LogReader:
@@ -50,6 +61,8 @@ class LogReader:
         self._silent: set[bytes] = set()
         self._timed: set[bytes] = set()
         self._passed: tuple[bytes, int] | None = None
+        # How often each statement has said nothing; less than nothing: it has said something.
+        self._statements: dict[bytes, float] = {}
 
     def feed(self, chunk: str | bytes) -> None:
         """Take the next piece of the log."""
@@ -76,7 +89,7 @@ class LogReader:
         unfinished = copy.copy(self)
         state = copy.deepcopy((self._parser, self._progress, self._diagnosis))
         unfinished._parser, unfinished._progress, unfinished._diagnosis = state
-        for name in ("_runs", "_silent", "_timed"):
+        for name in ("_runs", "_silent", "_timed", "_statements"):
             setattr(unfinished, name, getattr(self, name).copy())
         if self._rest:
             unfinished._line(self._rest, self._lines + 1)
@@ -92,10 +105,13 @@ class LogReader:
                     break
         else:
             for number, (line, shape) in enumerate(zip(lines, shapes, strict=True), self._lines + 1):
-                if shape not in self._silent:
-                    self._line(line, number)
-                elif shape in self._timed:
+                if shape in self._silent:
+                    if shape in self._timed:
+                        self._passed = (line, number)
+                elif self._statements.get(_statement(line), 0) >= OFTEN_ENOUGH:
                     self._passed = (line, number)
+                else:
+                    self._line(line, number)
         self._lines += len(lines)
 
     def _line(self, line: bytes, number: int) -> None:
@@ -107,10 +123,11 @@ class LogReader:
             for event, text in self._parser.parse(part, number):
                 events.append(event)
                 told |= self._event(event, text)
-        if told or len(events) > 1 or len(line) > LONGEST_SHAPE:
-            return
-        if not events or (events[0].level in SPOKEN_OF and not DIGITS_TELL.search(events[0].message)):
-            self._pass_over(line.translate(None, VARYING), timed=bool(events and events[0].time))
+        if told or len(events) > 1:
+            if statement := _statement(line):
+                self._statements[statement] = -math.inf
+        elif not events or (events[0].level in SPOKEN_OF and not DIGITS_TELL.search(events[0].message)):
+            self._pass_over(line, timed=bool(events and events[0].time))
 
     def _event(self, event: Event, text: str) -> bool:
         """Take one event; whether it said anything."""
@@ -122,16 +139,24 @@ class LogReader:
             self._progress, self._diagnosis, self._first = Progress(), Diagnosis(), first
             self._silent.clear()
             self._timed.clear()
+            self._statements.clear()
         if set(event.message) == {"="}:
             self._ruled = event.line
         told = self._progress.take(event, text)
         self._diagnosis.take(event, text, self._progress)
         return told
 
-    def _pass_over(self, shape: bytes, *, timed: bool) -> None:
-        if len(self._silent) >= MOST_SHAPES:
+    def _pass_over(self, line: bytes, *, timed: bool) -> None:
+        """From now on, lines like this one."""
+        if statement := _statement(line):
+            self._statements[statement] = self._statements.get(statement, 0) + 1
+        if len(line) > LONGEST_SHAPE:
+            return
+        if max(len(self._silent), len(self._statements)) >= MOST_SHAPES:
             self._silent.clear()
             self._timed.clear()
+            self._statements.clear()
+        shape = line.translate(None, VARYING)
         self._silent.add(shape)
         if timed:
             self._timed.add(shape)
@@ -147,6 +172,11 @@ class LogReader:
     def _run_report(self, last: int, earlier: list[LogReport]) -> LogReport:
         first, again = self._first, self._again
         return LogReport(self._progress, self._diagnosis, earlier, (first, last), lambda: _events(again, first, last))
+
+
+def _statement(line: bytes) -> bytes:
+    found = STATEMENT.match(line)
+    return found[found.lastindex or 0] if found else b""
 
 
 class _Collector(LogReader):

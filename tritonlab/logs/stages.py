@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from tritonlab.logs.events import Event
+from tritonlab.logs.sieve import Sieve
 
 # fmt: off
 Value = int | float | str | tuple[int, ...]
@@ -371,11 +372,14 @@ UNLOADED = "unloaded"
 MOST, LONGEST_FAULT = 500, 4000
 """Of faults and of models no more are kept, and no more characters of a fault, whatever the log holds."""
 _RULES = tuple((name, re.compile(rule.opens), re.compile(rule.closes or rule.opens)) for name, rule in STAGES.items())
-_TELLING = (
-    *(pattern for _, pattern in BEGINS + SIGNS + MARKS + LIFECYCLE),
-    *(pattern for pattern, _ in FIGURES),
-    *(pattern for _, *ends in _RULES for pattern in ends),
-    SERVICE,
+_TELLING = Sieve(
+    (pattern, pattern)
+    for pattern in (
+        *(pattern for _, pattern in BEGINS + SIGNS + MARKS + LIFECYCLE),
+        *(pattern for pattern, _ in FIGURES),
+        *(pattern for _, *ends in _RULES for pattern in ends),
+        SERVICE,
+    )
 )
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
@@ -697,7 +701,7 @@ class Progress:
 @lru_cache(1 << 12)
 def _tells(message: str) -> bool:
     """Whether any of the tables knows the message; of a long log most lines come again and again."""
-    return any(pattern.search(message) for pattern in _TELLING)
+    return any(pattern.search(message) for pattern in _TELLING.of(message))
 
 
 def _between(start: datetime | None, end: datetime | None) -> float | None:
