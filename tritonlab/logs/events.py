@@ -44,6 +44,8 @@ PREFIXES = tuple(re.compile(pattern, re.A) for pattern in (
     r"(?:docker|docker-compose|kubectl|podman|wsl)(?:\.exe)? : ",
     r"[^\t]+\t[^\t]+\t(?=\ufeff?\d{4}-\d\d-\d\dT)",
     r"(?P<docker>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{1,6}) \| ?",
+    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[.,]\d{3,6}(?:[+-]\d\d:\d\d)? - [\w.]+ - [A-Z]+ - ",
+    r"(?P<docker>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?=[^|])",
     rf"{_ISO} [\w.-]+ [\w.@-]+\[\d+\]: ",
     _STAMP,
     r"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?:\.\d+)? [\w.-]+ [\w.@-]+(?:\[\d+\])?: ",
@@ -70,8 +72,12 @@ FORMATS = tuple((component, re.compile(pattern, re.A)) for component, pattern in
     ("torch", rf"\[(?P<level>[IWEF])(?:(?P<month>\d\d)|\d)(?P<day>\d\d) {_CLOCK} (?P<source>[^\s\]]+:\d+)\] ?"),
     ("vllm", r"(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) (?P<month>\d\d)-(?P<day>\d\d) "
              rf"{_CLOCK} \[?(?P<source>[^\s\]]+:\d+)\] ?"),
+    ("vllm", r"(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) (?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d) "
+             rf"{_CLOCK} \[?(?P<source>[^\s\]]+:\d+)\] ?"),
+    ("nccl", r"[\w.-]+:\d+:\d+ \[\d+\] NCCL (?P<level>INFO) "),
     ("tensorrt-llm", rf"{_DATE}\[TRT-LLM\] (?:\[RANK \d+\] )?\[(?P<level>[IWEFV])\] ?{_RANK}"),
     ("tensorrt", rf"{_DATE}\[TRT\] \[(?P<level>[IWEFV])\] ?"),
+    ("tensorrt", rf"{_DATE}\[(?P<level>[IWEFV])\] (?:\[TRT\] )?"),
     ("tensorrt-llm", rf"\[TRT-LLM\] \[(?P<level>[IWEFV])\] ?{_RANK}"),
     ("tensorrt-llm", r"\[TensorRT-LLM\]\[(?P<level>[A-Z]+)\] ?"),
     ("tensorrt-llm", r"\[TensorRT-LLM\] "),

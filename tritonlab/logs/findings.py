@@ -25,6 +25,11 @@ WEIGHTS = ("cause", "request", "guess", "stop")
 """How much a hit says of why a server failed, best first."""
 
 _TRACEBACK = re.compile(r" *Traceback \(most recent call last\)")
+_FRAME = re.compile(r' +File "[^"]+", line \d+')
+_CELL = re.compile(
+    r" *(?:-+> ?)?\d+ +(?:raise|return|self\.|el?if|else:|def|for|with|assert|from|import|try:|except|#|f?[\"'])"
+)
+"""A line of code as IPython shows it in a traceback, with its number."""
 _CHAIN = re.compile(r" *(?:During handling of the above exception|The above exception was the direct cause)")
 _SUM = re.compile(r"failed to load '")
 _LONGEST = 4000
@@ -204,6 +209,11 @@ class Diagnosis:
         if _TRACEBACK.match(event.message):
             self._tracebacks[event.pid] = indent
             return True
+        if _CELL.match(event.message):
+            return True
+        if _FRAME.match(event.message):
+            # Of a traceback whose head the log lacks.
+            self._tracebacks.setdefault(event.pid, indent - 1)
         if _CHAIN.match(event.message):
             self._chained.add(event.pid)
         if event.pid in self._tracebacks:

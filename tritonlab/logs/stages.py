@@ -312,10 +312,11 @@ SIGNS = tuple((sign, re.compile(pattern)) for sign, pattern in (
 MARKS = tuple((mark, re.compile(pattern)) for mark, pattern in (
     ("ready", r"^Started (?:GRPCInference|HTTP)Service at|^Application startup complete|^Uvicorn running on"),
     ("built", r"^Engine serialized\. Total time|^Total time of building all engines"),
-    ("stopped", r"^Signal \((?:2|15)\) received|^Shutting down|received signal=SIG|^KeyboardInterrupt"),
+    ("stopped", r"^Signal \((?:2|15)\) received|^Shutting down(?: FastAPI.*)?$|received signal=SIG|^KeyboardInterrupt"),
     ("fault", r"^Poll failed for model|^Failed to initialize Python stub|^EngineCore failed to start|"
               r"gated repo|^40[13] Client Error"),
     ("failed", r"^error: creating server|^failed to start \w+ service|^(?:docker: )?Error response from|"
+               r"^Engine building failed|which has no loaded version|[Ff]atal signal from worker processes|"
                r"Engine core initialization failed|EngineDeadError|^terminate called after throwing|"
                r"^Signal \((?:6|7|8|11)\) received|Segfault encountered|^Stub process\b.* unhealthy|"
                r"vLLM engine of model .* has died"),
@@ -688,7 +689,7 @@ class Progress:
     def _go_on(self) -> None:
         """The start makes progress, and so survived the faults that it had."""
         self._fault_last, self.survived = False, len(self.faults)
-        if not any(model.failed for model in self.models.values()):
+        if self._outcome != "failed" and not any(model.failed for model in self.models.values()):
             self.stretch += 1
 
     def _fault(self, fault: str, text: str, line: int) -> None:
