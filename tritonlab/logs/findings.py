@@ -171,10 +171,11 @@ class Diagnosis:
         return any(hit.weight in sure for hit in self._errors() if hit.stretch == progress.stretch)
 
     def findings(self, progress: Progress, verdict: str) -> list[Finding]:
-        """The root cause of a failed log, then warnings; of a log that did not fail, warnings only."""
+        """The root cause of a log that failed, or was stopped before it was ready, then warnings; else these alone."""
         seen = {hit.rule.id: hit for hit in reversed(self._hits.values()) if hit.rule.severity == "warning"}
         warnings = [_finding(hit) for hit in sorted(seen.values(), key=lambda hit: hit.fault.line)]
-        if verdict != "failed":
+        stopped_early = verdict == "stopped" and not progress.was_ready and any(self._errors())
+        if verdict != "failed" and not stopped_early:
             return warnings
         root = self._root(progress)
         # Of two that one line tells, the later is the line itself, the earlier its reason.
@@ -209,7 +210,8 @@ class Diagnosis:
         if _TRACEBACK.match(event.message):
             self._tracebacks[event.pid] = indent
             return True
-        if _CELL.match(event.message):
+        if _CELL.match(event.message) or event.message.startswith("  [["):
+            # So a banner gives the reason why it does without something.
             return True
         if _FRAME.match(event.message):
             # Of a traceback whose head the log lacks.

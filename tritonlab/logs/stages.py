@@ -312,9 +312,10 @@ SIGNS = tuple((sign, re.compile(pattern)) for sign, pattern in (
 MARKS = tuple((mark, re.compile(pattern)) for mark, pattern in (
     ("ready", r"^Started (?:GRPCInference|HTTP)Service at|^Application startup complete|^Uvicorn running on"),
     ("built", r"^Engine serialized\. Total time|^Total time of building all engines"),
-    ("stopped", r"^Signal \((?:2|15)\) received|^Shutting down(?: FastAPI.*)?$|received signal=SIG|^KeyboardInterrupt"),
+    ("stopped", r"^Signal \((?:2|15)\) received|^Shutting down(?: FastAPI.*)?$|received signal=SIG|^KeyboardInterrupt|"
+                r"^slurmstepd: error: .*CANCELLED AT"),
     ("fault", r"^Poll failed for model|^Failed to initialize Python stub|^EngineCore failed to start|"
-              r"gated repo|^40[13] Client Error"),
+              r"^UNAVAILABLE: |^ERROR: Failed to create instance|gated repo|^40[13] Client Error"),
     ("failed", r"^error: creating server|^failed to start \w+ service|^(?:docker: )?Error response from|"
                r"^Engine building failed|which has no loaded version|[Ff]atal signal from worker processes|"
                r"Engine core initialization failed|EngineDeadError|^terminate called after throwing|"
@@ -525,6 +526,8 @@ class Progress:
             return "ready"
         if self._fault_last:
             return "failed"
+        if self.was_ready:
+            return "ready"
         return "starting" if self.kind != "unknown" or self._stages else "unknown"
 
     def is_during(self, stage: str) -> bool:
