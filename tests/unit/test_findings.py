@@ -55,7 +55,7 @@ def test_rule_is_whole(rule: Rule) -> None:
     assert rule.example
     for sentence in (rule.means, rule.fix):
         assert sentence[-1] in ".)'", sentence
-    assert rule.docs == "" or rule.docs.startswith("https://")
+    assert rule.docs.startswith("https://")
 
 
 OOM = "(EngineCore pid=7) ERROR 11-21 10:00:09 [core.py:9] torch.OutOfMemoryError: CUDA out of memory. Tried"
