@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from tritonlab.logs import read_log
     from tritonlab.repository import ModelRepository
     from tritonlab.servers import serve
+    from tritonlab.servers.command import DockerRun
     from tritonlab.vllm import VllmModel
 
 __version__ = "0.1.0"
 __all__ = [
     "Client",
+    "DockerRun",
     "FaultLab",
     "ModelRepository",
     "TritonlabError",
@@ -41,6 +43,7 @@ __all__ = [
 
 _HOMES = {
     "Client": "tritonlab.client",
+    "DockerRun": "tritonlab.servers.command",
     "FaultLab": "tritonlab.course.lab",
     "ModelRepository": "tritonlab.repository",
     "TritonlabError": "tritonlab.errors",

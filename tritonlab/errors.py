@@ -4,6 +4,7 @@ TritonlabError
 ├── EngineError            the local engine cannot be installed or used here
 ├── RepositoryError        a name or an edit that the model repository refuses
 ├── ServerFailed           a server did not become ready, or died; holds the diagnosis
+├── CommandError           a docker command line that cannot be read or written
 ├── LogUnreadable          a log source that cannot be opened
 ├── CourseError            a notebook, a parameter or an exercise that does not exist, or a run that failed
 └── ClientError            a request that got no good answer
@@ -44,6 +45,10 @@ class EngineError(TritonlabError):
 
 class RepositoryError(TritonlabError):
     """A name or an edit that would harm the model repository was refused."""
+
+
+class CommandError(TritonlabError):
+    """A docker command line that cannot be read, or a shell that it cannot be written for."""
 
 
 class ServerFailed(TritonlabError):

@@ -83,7 +83,17 @@ def test_no_path_of_one_machine() -> None:
 
 def test_public_names_are_pinned() -> None:
     assert tritonlab.__all__ == [
-        *("Client", "FaultLab", "ModelRepository", "TritonlabError", "VllmModel", "check", "data", "doctor"),
+        *(
+            "Client",
+            "DockerRun",
+            "FaultLab",
+            "ModelRepository",
+            "TritonlabError",
+            "VllmModel",
+            "check",
+            "data",
+            "doctor",
+        ),
         *("expect_error", "read_log", "serve", "show", "tutor_model", "workspace"),
     ]
     assert all(hasattr(tritonlab, name) for name in tritonlab.__all__)

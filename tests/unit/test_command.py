@@ -1,0 +1,177 @@
+"""A docker run command: read from any shell, written for any shell, explained, looked over."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tritonlab.errors import CommandError
+from tritonlab.servers.command import DockerRun, Option, _flags
+from tritonlab.servers.shells import SHELLS, guess, quote, split
+
+BASH = r"""
+$ sudo docker run -d --gpus all --rm \
+    -p 127.0.0.1:8000:8000 -p8001:8001 \
+    -e HF_TOKEN -v "$PWD/model_repository":/models:ro \
+    --shm-size=1g --name triton_vllm_server nvcr.io/nvidia/tritonserver:25.06-vllm-python-py3 \
+    tritonserver --model-repository=/models --model-control-mode=explicit --load-model='my model'
+"""
+POWERSHELL = """
+PS C:\\Users\\me> docker run -d --gpus all --rm `
+    -p 127.0.0.1:8000:8000 -p 8001:8001 `
+    -e HF_TOKEN -v "${PWD}/model_repository:/models:ro" `
+    --shm-size 1g --name triton_vllm_server nvcr.io/nvidia/tritonserver:25.06-vllm-python-py3 `
+    tritonserver --model-repository=/models --model-control-mode=explicit "--load-model=my model"
+"""
+CMD = """
+C:\\Users\\me>docker run -d --gpus all --rm ^
+    -p 127.0.0.1:8000:8000 -p 8001:8001 ^
+    -e HF_TOKEN -v "%CD%/model_repository:/models:ro" ^
+    --shm-size=1g --name triton_vllm_server nvcr.io/nvidia/tritonserver:25.06-vllm-python-py3 ^
+    tritonserver --model-repository=/models --model-control-mode=explicit "--load-model=my model"
+"""
+# The line that many guides have, for PowerShell.
+GUIDE = (
+    "docker run --gpus all -d --rm -p 8000:8000 -p 8001:8001 -p 8002:8002 --env HUGGING_FACE_HUB_TOKEN=$env:HF_TOKEN "
+    '--mount type=bind,source="C:\\Users\\me\\triton_project\\model_repository",target="/models" '
+    '--mount type=volume,source=triton_hf_cache,target="/root/.cache/huggingface" --name triton_vllm_server '
+    "nvcr.io/nvidia/tritonserver:25.06-vllm-python-py3 tritonserver --model-repository=/models "
+    "--model-control-mode=explicit --load-model=gemma"
+)
+
+# What a person may write into a word: anything but line ends; of cmd's own characters it has no way to write some.
+plain = st.text(
+    st.characters(blacklist_categories=["Cc", "Cs", "Zl", "Zp"], blacklist_characters='%^"‘’“”„'), max_size=12
+)
+word = st.lists(plain.map(lambda text: text.replace("$", "$$")) | st.sampled_from(["${PWD}", "${HOME}", "${HF_TOKEN}"]),
+                max_size=3).map("".join)  # fmt: skip
+options = st.lists(
+    st.builds(Option, st.sampled_from(["--env", "--publish", "--mount", "--name", "--shm-size"]), word)
+    | st.sampled_from([Option("--detach"), Option("--rm"), Option("--init")]),
+    max_size=6,
+).map(lambda found: tuple(sorted(found, key=lambda option: option.value is not None)))
+runs = st.builds(
+    DockerRun,
+    image=st.from_regex(r"[a-z0-9]+(/[a-z0-9]+)?:[a-z0-9.]+", fullmatch=True),
+    command=st.lists(word, max_size=4).map(tuple),
+    options=options,
+)
+
+
+@given(runs, st.sampled_from(SHELLS))
+def test_what_is_written_reads_back(run: DockerRun, shell: str) -> None:
+    assert DockerRun.parse(run.render(shell), shell) == run
+
+
+@given(st.lists(plain, min_size=1, max_size=4))
+def test_bash_itself_reads_the_same_words(words: list[str]) -> None:
+    line = " ".join(quote(text.replace("$", "$$"), "bash") for text in words)
+    assert shlex.split(line) == words
+    said = subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, check=True).stdout
+    assert said.decode().split("\0")[:-1] == words
+
+
+@given(st.text(max_size=80), st.sampled_from(SHELLS))
+def test_any_text_is_read_or_refused_in_words(text: str, shell: str) -> None:
+    with suppress(CommandError):
+        DockerRun.parse(text, shell)
+
+
+@pytest.mark.parametrize(("text", "shell"), [(BASH, "bash"), (POWERSHELL, "powershell"), (CMD, "cmd")])
+def test_one_command_in_three_shells(text: str, shell: str) -> None:
+    assert guess(text) == shell
+    run = DockerRun.parse(text)
+    assert run == DockerRun.parse(BASH)
+    assert run.image == "nvcr.io/nvidia/tritonserver:25.06-vllm-python-py3"
+    assert run.values("--volume") == ["${PWD}/model_repository:/models:ro"]
+    assert run.values("--publish") == ["127.0.0.1:8000:8000", "8001:8001"]
+    assert run.command[-1] == "--load-model=my model"
+
+
+def test_the_line_of_the_guides() -> None:
+    assert guess(GUIDE) == "powershell"
+    run = DockerRun.parse(GUIDE)
+    assert run.values("--env") == ["HUGGING_FACE_HUB_TOKEN=${HF_TOKEN}"]
+    assert run.values("--mount")[0] == r"type=bind,source=C:\Users\me\triton_project\model_repository,target=/models"
+    assert '"HUGGING_FACE_HUB_TOKEN=${HF_TOKEN}"' in run.render("bash")
+    assert "%HF_TOKEN%" in run.render("cmd")
+    assert [advice.part for advice in run.lint()] == ["-p 8000:8000", "-p 8001:8001", "-p 8002:8002", "--rm"]
+
+
+def test_every_part_is_explained() -> None:
+    table = DockerRun.parse(GUIDE).explain()
+    assert len(table) == 15
+    assert (table["what it does"].str.len() > 5).all()
+    assert table.part.iloc[0] == "--gpus all"
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("docker ps", "no docker run command"),
+        ("docker run --gpu all x", "Did you mean --gpus?"),
+        ("docker run -dz x", "no option -z"),
+        ("docker run --name", "has no value"),
+        ("docker run -d", "names no image"),
+        ("docker run 'x", "does not end"),
+        ('docker run "x', "does not end"),
+        ("docker run x | tee log", "another command"),
+        ("docker run -v $(realpath .):/models x", "only the shell can work out"),
+        ("docker run x\ndocker logs x", "second command"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_in_words(line: str, told: str) -> None:
+    with pytest.raises(CommandError, match=told.replace("?", r"\?")):
+        DockerRun.parse(line)
+
+
+@pytest.mark.parametrize(
+    ("line", "part"),
+    [
+        ("docker run -e HF_TOKEN=hf_abc x:1", "--env HF_TOKEN=…"),
+        ("docker run -p 8000 x:1", "-p 8000"),
+        ("docker run nvcr.io/nvidia/tritonserver:25.06-py3", "nvcr.io/nvidia/tritonserver:25.06-py3"),
+        (
+            "docker run --mount type=bind,src=/a,dst=/models x:1 tritonserver --model-repository=/model",
+            "--model-repository=/model",
+        ),
+        ("docker run x:1 tritonserver --model-control-mode=explicit", "--model-control-mode=explicit"),
+        ("docker run --rm --restart always x:1", "--rm"),
+        ("docker run -v ./models:/models x:1", "-v ./models:/models"),
+        ("docker run --gpus all myvllm:1", "myvllm:1"),
+        ("docker run x", "x"),
+        ("docker run host:5000/x", "host:5000/x"),
+    ],
+)
+def test_lint_finds(line: str, part: str) -> None:
+    found = DockerRun.parse(line).lint()
+    assert [advice.part for advice in found] == [part]
+    assert all(all(text) for text in found)
+    assert "hf_abc" not in repr(found) + repr(DockerRun.parse(line)) + DockerRun.parse(line).explain().to_string()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "docker run -p 127.0.0.1:8000:8000 -p [::1]:8001:8001 -e HF_TOKEN x:1",
+        "docker run --gpus all --mount type=bind,source=/a,target=/models nvcr.io/nvidia/tritonserver:25.06-py3 "
+        "tritonserver --model-repository=/models/sub --model-control-mode=explicit --load-model=a",
+        "docker run -v cache:/root x@sha256:abc",
+    ],
+)
+def test_lint_is_silent_where_nothing_is_wrong(line: str) -> None:
+    assert DockerRun.parse(line).lint() == []
+
+
+def test_options_are_named_once() -> None:
+    for program in ("docker", "triton"):
+        for name, flag in _flags(program).items():
+            assert name in flag.names
+    assert split("docker  run\t-it # a word", "bash") == ["docker", "run", "-it"]
+    with pytest.raises(CommandError, match="no shell"):
+        DockerRun("x").render("fish")
