@@ -5,11 +5,13 @@ from __future__ import annotations
 import shlex
 import subprocess
 from contextlib import suppress
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tritonlab.compatibility import is_older, releases
 from tritonlab.errors import CommandError
 from tritonlab.servers.command import DockerRun, Option, _flags
 from tritonlab.servers.shells import SHELLS, guess, quote, split
@@ -166,6 +168,28 @@ def test_lint_finds(line: str, part: str) -> None:
 )
 def test_lint_is_silent_where_nothing_is_wrong(line: str) -> None:
     assert DockerRun.parse(line).lint() == []
+
+
+def test_image_is_explained_by_what_is_in_it() -> None:
+    table = DockerRun.parse(GUIDE).explain()
+    [text] = table[table.part.str.startswith("nvcr.io")]["what it does"]
+    assert text == "the image: Triton 2.59.0 with vLLM 0.9.0rc1 and CUDA 12.9.0.043"
+
+
+def test_driver_is_compared_with_the_image() -> None:
+    run = DockerRun.parse(GUIDE)
+    assert any("575.51.03" in advice.what for advice in run.lint(driver="572.83"))
+    assert run.lint(driver="580.82.07") == run.lint()
+    unknown = DockerRun.parse("docker run --gpus all nvcr.io/nvidia/tritonserver:31.02-py3")
+    assert [advice.part for advice in unknown.lint()] == [unknown.image]
+
+
+def test_releases_are_whole_and_in_order() -> None:
+    found = list(releases().values())
+    assert [release.tag for release in found] == sorted((release.tag for release in found), reverse=True)
+    for newer, older in pairwise(found):
+        assert is_older(older.triton, newer.triton)
+        assert not is_older(newer.vllm.driver, older.vllm.driver)
 
 
 def test_options_are_named_once() -> None:

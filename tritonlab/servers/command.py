@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from tritonlab import compatibility
 from tritonlab.errors import CommandError
 from tritonlab.servers import shells
 
@@ -139,7 +140,7 @@ class DockerRun:
             known = flags.get(name)
             text = (known.does, known.without) if known else ("an option of Docker's; see docker run --help", "")
             yield (_shown(Option(name, value)), *text)
-        yield self.image, "the image: what is in the container", "Docker does not know what to run"
+        yield self.image, _contents(self.image), "Docker does not know what to run"
         triton = _flags("triton")
         for word in self.command:
             known = triton.get(word.partition("=")[0])
@@ -150,9 +151,13 @@ class DockerRun:
             else:
                 yield word, "an argument of that program", ""
 
-    def lint(self) -> list[Advice]:
-        """What is unsafe or will not work, most serious first; empty when there is nothing."""
-        return [advice for look in _LOOKS for advice in look(self)]
+    def lint(self, driver: str = "") -> list[Advice]:
+        """What is unsafe or will not work, most serious first; empty when there is nothing.
+
+        Args:
+            driver: the version of the host's NVIDIA driver, as nvidia-smi says it, to compare with the image's.
+        """
+        return [advice for look in _LOOKS for advice in look(self)] + list(_driver(self, driver))
 
 
 def _shown(option: Option) -> str:
@@ -266,7 +271,40 @@ def _image(run: DockerRun) -> Iterator[Advice]:
         )
 
 
-_LOOKS = (_secrets, _ports, _gpus, _repository, _removal, _mounts, _image)
+def _release(run: DockerRun) -> Iterator[Advice]:
+    if compatibility.IMAGE.fullmatch(run.image) and not compatibility.contents(run.image):
+        newest = next(iter(compatibility.releases()))
+        yield Advice(
+            run.image,
+            "No such release of NVIDIA's Triton container is known here.",
+            f"The table ends with {newest}, so it is newer, or misspelt.",
+            "See the tags on catalog.ngc.nvidia.com.",
+        )
+
+
+def _driver(run: DockerRun, driver: str) -> Iterator[Advice]:
+    known = compatibility.contents(run.image)
+    engine = known[1] if known else None
+    if driver and engine and compatibility.is_older(driver, engine.driver):
+        yield Advice(
+            run.image,
+            f"The driver {driver} is older than the image's CUDA {engine.cuda}, which comes with {engine.driver}.",
+            "With the same major CUDA it runs in minor version mode; with an older one it does not start.",
+            "Update the driver, or take an older release.",
+        )
+
+
+def _contents(image: str) -> str:
+    known = compatibility.contents(image)
+    if known is None:
+        return "the image: what is in the container"
+    release, engine = known
+    name = "vLLM" if engine is release.vllm else "TensorRT-LLM"
+    inside = f" with {name} {engine.version} and CUDA {engine.cuda}" if engine else ""
+    return f"the image: Triton {release.triton}{inside}"
+
+
+_LOOKS = (_secrets, _ports, _gpus, _repository, _removal, _mounts, _image, _release)
 
 
 def _mount(value: str) -> dict[str, str]:
