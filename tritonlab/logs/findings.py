@@ -30,6 +30,7 @@ _CELL = re.compile(
     r" *(?:-+> ?)?\d+ +(?:raise|return|self\.|el?if|else:|def|for|with|assert|from|import|try:|except|#|f?[\"'])"
 )
 """A line of code as IPython shows it in a traceback, with its number."""
+_ASSERT = re.compile(r" +assert +\(?(.+)")
 _CHAIN = re.compile(r" *(?:During handling of the above exception|The above exception was the direct cause)")
 _SUM = re.compile(r"failed to load '")
 _LONGEST = 4000
@@ -143,16 +144,22 @@ class Diagnosis:
     _hits: dict[tuple[str, str, int], _Hit] = field(default_factory=dict)
     _tracebacks: dict[int | None, int] = field(default_factory=dict)
     _chained: set[int | None] = field(default_factory=set)
+    _asserted: dict[int | None, str] = field(default_factory=dict)
 
     def take(self, event: Event, text: str, progress: Progress) -> None:
         """Try the rules on one event; `text` is its line as it stands in the log."""
         if event.level in SPOKEN_OF or self._is_code(event):
             return
-        for rule, weight in _candidates(event.message[:_LONGEST]):
+        message = event.message[:_LONGEST]
+        if message.strip() == "AssertionError" and (asserted := self._asserted.pop(event.pid, None)):
+            # It says nothing more: what was asserted stands in the last frame.
+            told = f"{message.strip()}: {asserted}"
+            message = told if _candidates(told) else message
+        for rule, weight in _candidates(message):
             too_grave = rule.severity == "error" and event.level == "WARNING"
             too_early = weight != "guess" and rule.during and not progress.is_during(rule.during)
             if not (too_grave or too_early):
-                fault = Fault(gist(event.message)[:_LONGEST].strip(), text[:_LONGEST], event.line)
+                fault = Fault(gist(message).strip(), text[:_LONGEST], event.line)
                 self._note(_Hit(rule, weight, fault, progress.stretch), chained=event.pid in self._chained)
                 self._chained.discard(event.pid)
                 return
@@ -216,6 +223,9 @@ class Diagnosis:
         if _FRAME.match(event.message):
             # Of a traceback whose head the log lacks.
             self._tracebacks.setdefault(event.pid, indent - 1)
+            self._asserted.pop(event.pid, None)
+        if asserted := _ASSERT.match(event.message):
+            self._asserted[event.pid] = asserted[1]
         if _CHAIN.match(event.message):
             self._chained.add(event.pid)
         if event.pid in self._tracebacks:

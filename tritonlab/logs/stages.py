@@ -321,6 +321,7 @@ MARKS = tuple((mark, re.compile(pattern)) for mark, pattern in (
                r"Engine core initialization failed|EngineDeadError|^terminate called after throwing|"
                r"^Signal \((?:6|7|8|11)\) received|Segfault encountered|^Stub process\b.* unhealthy|"
                r"vLLM engine of model .* has died"),
+    ("failed", r"(?:already dead|has failed), terminating server process|taking the entire process down"),
 ))
 """Lines that decide the verdict, until a later one decides otherwise; a "fault" only names a cause."""
 
