@@ -32,6 +32,12 @@ _CELL = re.compile(
 """A line of code as IPython shows it in a traceback, with its number."""
 _ASSERT = re.compile(r" +assert +\(?(.+)")
 _CHAIN = re.compile(r" *(?:During handling of the above exception|The above exception was the direct cause)")
+_STUB = re.compile(r"\"?Failed to initialize Python stub: ")
+"""Of the level INFO, and it tells why a model fails."""
+_MILD = re.compile(
+    r"(?:\S+\.py:\d+: )?\w*Warning: |Failed to import pynvml|.{0,300}(?:[Ff]alling back to|for better performance)"
+)
+"""Of no level, and yet a warning."""
 _SUM = re.compile(r"failed to load '")
 _LONGEST = 4000
 _ECHOES, _ECHO = 5, 160
@@ -148,15 +154,16 @@ class Diagnosis:
 
     def take(self, event: Event, text: str, progress: Progress) -> None:
         """Try the rules on one event; `text` is its line as it stands in the log."""
-        if event.level in SPOKEN_OF or self._is_code(event):
+        if (event.level in SPOKEN_OF and not _STUB.match(event.message)) or self._is_code(event):
             return
         message = event.message[:_LONGEST]
         if message.strip() == "AssertionError" and (asserted := self._asserted.pop(event.pid, None)):
             # It says nothing more: what was asserted stands in the last frame.
             told = f"{message.strip()}: {asserted}"
             message = told if _candidates(told) else message
+        mild = event.level == "WARNING" or (event.level is None and _MILD.match(message))
         for rule, weight in _candidates(message):
-            too_grave = rule.severity == "error" and event.level == "WARNING"
+            too_grave = rule.severity == "error" and mild
             too_early = weight != "guess" and rule.during and not progress.is_during(rule.during)
             if not (too_grave or too_early):
                 fault = Fault(gist(message).strip(), text[:_LONGEST], event.line)
