@@ -350,6 +350,8 @@ DIGITS_TELL = re.compile(r"Signal \(|SIG|Client Error|GPU|device ")
 
 REQUEST = re.compile(r'"(?:GET|POST) /\S* HTTP/\d|Avg prompt throughput: ')
 """What a server writes once it serves, when the log begins too late to show that it became ready."""
+SERVED = re.compile(r'" 200|Avg prompt throughput: (?!0\.0 )')
+"""And what says that it survived whatever stands before."""
 OFFLINE = "llm.py:"
 """Where vLLM's class LLM, which opens no service, writes after its engine has come up."""
 
@@ -486,6 +488,8 @@ class Progress:
                 self._decide(mark, event, text)
         if not self.was_ready and REQUEST.search(event.message):
             self.was_ready = told = True
+            if SERVED.search(event.message):
+                self._go_on()
         if event.source and event.source.startswith(OFFLINE) and "engine" in self._stages:
             self._decide("ready", event, text)
             told = True
