@@ -34,10 +34,10 @@ _ASSERT = re.compile(r" +assert +\(?(.+)")
 _CHAIN = re.compile(r" *(?:During handling of the above exception|The above exception was the direct cause)")
 _STUB = re.compile(r"\"?Failed to initialize Python stub: ")
 """Of the level INFO, and it tells why a model fails."""
-_MILD = re.compile(
-    r"(?:\S+\.py:\d+: )?\w*Warning: |Failed to import pynvml|.{0,300}(?:[Ff]alling back to|for better performance)"
-)
+_MILD = re.compile(r"(?:\S+\.py:\d+: )?\w*Warning: |.{0,300}(?:[Ff]alling back to|for better performance)")
 """Of no level, and yet a warning."""
+_HARMLESS = re.compile(r"Failed to import (?:pynvml|Triton kernels)")
+"""Of any level, and the program does without."""
 _SUM = re.compile(r"failed to load '")
 _LONGEST = 4000
 _ECHOES, _ECHO = 5, 160
@@ -161,7 +161,7 @@ class Diagnosis:
             # It says nothing more: what was asserted stands in the last frame.
             told = f"{message.strip()}: {asserted}"
             message = told if _candidates(told) else message
-        mild = event.level == "WARNING" or (event.level is None and _MILD.match(message))
+        mild = event.level == "WARNING" or (event.level is None and _MILD.match(message)) or _HARMLESS.match(message)
         for rule, weight in _candidates(message):
             too_grave = rule.severity == "error" and mild
             too_early = weight != "guess" and rule.during and not progress.is_during(rule.during)
