@@ -39,7 +39,7 @@ _POD = r"[a-z0-9.-]+-[bcdfghjklmnpqrstvwxz2456789]{6,10}-[bcdfghjklmnpqrstvwxz24
 # PowerShell's 2>&1; `gh run view --log`; Docker Desktop's view; systemd's journal, short-iso; a stamp, of `docker logs
 # --timestamps`, Kubernetes' files or GitHub Actions; the journal, short and short-precise; `kubectl logs --prefix`;
 # stern; docker compose, where a name without a number has two spaces after it; a stamp that stood behind one of these;
-# a quotation in Markdown; a rank of torch's.
+# a quotation in Markdown; a rank of torch's; the blanks of an indented log.
 PREFIXES = tuple(re.compile(pattern, re.A) for pattern in (
     r"(?:docker|docker-compose|kubectl|podman|wsl)(?:\.exe)? : ",
     r"[^\t]+\t[^\t]+\t(?=\ufeff?\d{4}-\d\d-\d\dT)",
@@ -55,6 +55,8 @@ PREFIXES = tuple(re.compile(pattern, re.A) for pattern in (
     _STAMP,
     r"> (?=\S)",
     r"\[rank\d+\]: ?",
+    r"[ \t]+(?=[IWEFV]\d{4} \d\d:|\[\d\d/\d\d/\d{4}-\d\d:|\[TensorRT-LLM\]|\[TRT(?:-LLM)?\] \[|"
+    r"(?:DEBUG|INFO|WARNING|ERROR) \d\d-\d\d \d\d:|\| \S+ +\| +\S+ +\| +(?:READY|UNAVAILABLE)\b)",
 ))  # fmt: skip
 PROCESS_TAG = re.compile(
     r"\((?:(?P<name>[\w.-]+)(?: \w+(?:=\w+)?)*? )?pid=(?P<pid>\d+)[^)]*\) ?(?:\[rank\d+\]: ?)?", re.A

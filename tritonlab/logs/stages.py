@@ -315,7 +315,8 @@ MARKS = tuple((mark, re.compile(pattern)) for mark, pattern in (
     ("stopped", r"^Signal \((?:2|15)\) received|^Shutting down(?: FastAPI.*)?$|received signal=SIG|^KeyboardInterrupt|"
                 r"^slurmstepd: error: .*CANCELLED AT"),
     ("fault", r"^Poll failed for model|^Failed to initialize Python stub|^EngineCore failed to start|"
-              r"^UNAVAILABLE: |^ERROR: Failed to create instance|gated repo|^40[13] Client Error"),
+              r"^UNAVAILABLE: |^ERROR: Failed to create instance|gated repo|^40[13] Client Error|"
+              r"unexpected error when creating model(?:Instance)?State"),
     ("failed", r"^error: creating server|^failed to start \w+ service|^(?:docker: )?Error response from|"
                r"^Engine building failed|which has no loaded version|[Ff]atal signal from worker processes|"
                r"Engine core initialization failed|EngineDeadError|^terminate called after throwing|"
@@ -361,7 +362,7 @@ SERVICE = re.compile(
 )
 MODEL_ROW = re.compile(
     r"^\| (?P<name>\S+) +\| (?P<version>-?\d+|-) +\| (?P<status>READY|UNAVAILABLE|(?:UN)?LOADING)\b"
-    r"(?:: (?P<reason>.*?))? *\|"
+    r"(?:: (?P<reason>.*?))? *(?:\||$)"
 )
 MODEL_ROW_GOES_ON = re.compile(r"^\| +\| +\| (?P<reason>.*\S) +\|$")
 EXCEPTION = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit)(?:: |$)")
