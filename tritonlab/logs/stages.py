@@ -316,13 +316,17 @@ MARKS = tuple((mark, re.compile(pattern)) for mark, pattern in (
                 r"^slurmstepd: error: .*CANCELLED AT"),
     ("fault", r"^Poll failed for model|^Failed to initialize Python stub|^EngineCore failed to start|"
               r"^UNAVAILABLE: |^ERROR: Failed to create instance|gated repo|^40[13] Client Error|"
-              r"unexpected error when creating model(?:Instance)?State"),
+              r"unexpected error when creating model(?:Instance)?State|^failed to (?:load model|poll) |"
+              r"^(?:Invalid argument|Not found|Unsupported): "),
     ("failed", r"^error: creating server|^failed to start \w+ service|^(?:docker: )?Error response from|"
                r"^Engine building failed|which has no loaded version|[Ff]atal signal from worker processes|"
                r"Engine core initialization failed|EngineDeadError|^terminate called after throwing|"
                r"^Signal \((?:6|7|8|11)\) received|Segfault encountered|^Stub process\b.* unhealthy|"
-               r"vLLM engine of model .* has died"),
-    ("failed", r"(?:already dead|has failed), terminating server process|taking the entire process down"),
+               r"vLLM engine of model .* has died|^Fatal Python error|(?:Aborted|Segmentation fault) \(core dumped\)|"
+               r"^MPI_ABORT was invoked|^mpirun noticed that process|"
+               r"Main process exited, code=(?:dumped|exited, status=[1-9])|"
+               r"\bexited with code (?!0\b|130\b|143\b)\d+|^dependency failed to start|"
+               r"(?:already dead|has failed), terminating server process|taking the entire process down"),
 ))
 """Lines that decide the verdict, until a later one decides otherwise; a "fault" only names a cause."""
 
@@ -369,7 +373,8 @@ EXCEPTION = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrup
 HARMLESS = re.compile(r"^--- Logging error ---|^Exception ignored in")
 ECHO = re.compile(
     r"Engine core initialization failed|EngineDeadError|Engine process failed to start|^SystemExit|"
-    r"^EngineCore failed to start|^error: creating server|vLLM engine of model .* has died"
+    r"^EngineCore failed to start|^error: creating server|vLLM engine of model .* has died|"
+    r"Executor worker returned error"
 )
 """Errors that only pass on that something else failed."""
 
