@@ -310,7 +310,7 @@ SIGNS = tuple((sign, re.compile(pattern)) for sign, pattern in (
 """What a line gives away of the kind of log, beside its component."""
 
 MARKS = tuple((mark, re.compile(pattern)) for mark, pattern in (
-    ("ready", r"^Started (?:GRPCInference|HTTP)Service at|^Application startup complete|^Uvicorn running on"),
+    ("ready", r"^Started (?:GRPC(?:Inference)?|HTTP)Service at|^Application startup complete|^Uvicorn running on"),
     ("built", r"^Engine serialized\. Total time|^Total time of building all engines"),
     ("stopped", r"^Signal \((?:2|15)\) received|^Shutting down(?: FastAPI.*)?$|received signal=SIG|^KeyboardInterrupt|"
                 r"^slurmstepd: error: .*CANCELLED AT"),
