@@ -322,8 +322,8 @@ MARKS = tuple((mark, re.compile(pattern)) for mark, pattern in (
                r"^Engine building failed|which has no loaded version|[Ff]atal signal from worker processes|"
                r"Engine core initialization failed|EngineDeadError|^terminate called after throwing|"
                r"^Signal \((?:6|7|8|11)\) received|Segfault encountered|^Stub process\b.* unhealthy|"
-               r"vLLM engine of model .* has died|^Fatal Python error|(?:Aborted|Segmentation fault) \(core dumped\)|"
-               r"^MPI_ABORT was invoked|^mpirun noticed that process|"
+               r"vLLM engine of model .* has died|^Fatal Python error|(?:Aborted|Segmentation fault) +\(core dumped\)|"
+               r"Caught signal (?:6|7|8|11) \(|^MPI_ABORT was invoked|^mpirun noticed that process|"
                r"Main process exited, code=(?:dumped|exited, status=[1-9])|"
                r"\bexited with code (?!0\b|130\b|143\b)\d+|^dependency failed to start|"
                r"(?:already dead|has failed), terminating server process|taking the entire process down"),
