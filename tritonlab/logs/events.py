@@ -22,7 +22,8 @@ LEVELS = {
 SPOKEN_OF = {"INFO", "DEBUG", "VERBOSE"}
 """The levels of lines that report no trouble."""
 
-ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]| ?\[\d{1,3}(?:;\d{1,3})*m(?!\])")
+"""Colours; where a log was pasted, often without the character that begins them."""
 GLUED = re.compile(r"(?=[A-Z(\[])(?:(?<=(?:it/s|s/it)\])|(?<=\d)(?=\[\d\d/\d\d/\d{4}-\d\d:))")
 """Where the next text follows a progress bar, or TensorRT-LLM 0.8's version, that has no line end."""
 
@@ -56,7 +57,8 @@ PREFIXES = tuple(re.compile(pattern, re.A) for pattern in (
     r"> (?=\S)",
     r"\[rank\d+\]: ?",
     r"[ \t]+(?=[IWEFV]\d{4} \d\d:|\[\d\d/\d\d/\d{4}-\d\d:|\[TensorRT-LLM\]|\[TRT(?:-LLM)?\] \[|"
-    r"(?:DEBUG|INFO|WARNING|ERROR) \d\d-\d\d \d\d:|\| \S+ +\| +\S+ +\| +(?:READY|UNAVAILABLE)\b)",
+    r"(?:DEBUG|INFO|WARNING|ERROR) \d\d-\d\d \d\d:|\| \S+ +\| +\S+ +\| +(?:READY|UNAVAILABLE)\b|"
+    r"\([\w.-]+ pid=\d)",
 ))  # fmt: skip
 PROCESS_TAG = re.compile(
     r"\((?:(?P<name>[\w.-]+)(?: \w+(?:=\w+)?)*? )?pid=(?P<pid>\d+)[^)]*\) ?(?:\[rank\d+\]: ?)?", re.A
