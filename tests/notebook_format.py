@@ -21,7 +21,10 @@ METADATA = {
     "language_info": {"file_extension": ".py", "name": "python"},
 }
 KEPT_TAGS = {"parameters", "nbval-ignore-output", "nbval-check-output"}
-MACHINE_PATH = re.compile(r"/(?:home|root|tmp|work|Users|var/folders|opt)/[\w.-]+|[A-Z]:\\\\?Users\\\\?\w")
+# A container's own folder of the Hugging Face cache is no machine's.
+MACHINE_PATH = re.compile(
+    r"/(?:home|root(?!/\.cache/huggingface)|tmp|work|Users|var/folders|opt)/[\w.-]+|[A-Z]:\\\\?Users\\\\?\w"
+)
 MARKDOWN_IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)]*)\)")
 HTML_IMAGE = re.compile(r"<img\b[^>]*>")
 HEADING = re.compile(r"^(#+) (?=[^#\s])", re.MULTILINE)
