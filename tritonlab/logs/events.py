@@ -37,11 +37,12 @@ _ISO = r"(?P<docker>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)
 _STAMP = rf"\ufeff?{_ISO}(?! [IWEFV] \d+ \S+:\d+\])[ \t]?(?:(?:stdout|stderr) [FP] )?"
 _POD = r"[a-z0-9.-]+-[bcdfghjklmnpqrstvwxz2456789]{6,10}-[bcdfghjklmnpqrstvwxz2456789]{5}"
 
-# PowerShell's 2>&1; `gh run view --log`; Docker Desktop's view; systemd's journal, short-iso; a stamp, of `docker logs
-# --timestamps`, Kubernetes' files or GitHub Actions; the journal, short and short-precise; `kubectl logs --prefix`;
-# stern; docker compose, where a name without a number has two spaces after it; a stamp that stood behind one of these;
-# a quotation in Markdown; a rank of torch's; the blanks of an indented log.
+# The blanks of an indented log; PowerShell's 2>&1; `gh run view --log`; Docker Desktop's view; Python's logging;
+# systemd's journal, short-iso; a stamp, of `docker logs --timestamps`, Kubernetes or GitHub Actions; the journal,
+# short and short-precise; `kubectl logs --prefix`; stern; docker compose, where a name without a number has two spaces
+# after it; a stamp that stood behind one of these; a quotation in Markdown; a rank of torch's; blanks again.
 PREFIXES = tuple(re.compile(pattern, re.A) for pattern in (
+    r"[ \t]+(?=[\w.-]+[_-]\d+ +\| |\d{4}-\d\d-\d\d[T ]\d\d:\d\d)",
     r"(?:docker|docker-compose|kubectl|podman|wsl)(?:\.exe)? : ",
     r"[^\t]+\t[^\t]+\t(?=\ufeff?\d{4}-\d\d-\d\dT)",
     r"(?P<docker>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{1,6}) \| ?",

@@ -184,6 +184,11 @@ class Diagnosis:
         sure = {"cause", "request"} if progress.was_ready else {"cause", "request", "guess"}
         return any(hit.weight in sure for hit in self._errors() if hit.stretch == progress.stretch)
 
+    def broke_off(self, progress: Progress) -> bool:
+        """Whether Python was interrupted while the server started; Triton, told to stop, stops in good order."""
+        told = (hit.fault.text for hit in self._errors() if hit.weight == "stop")
+        return not progress.was_ready and any(text.startswith("KeyboardInterrupt") for text in told)
+
     def findings(self, progress: Progress, verdict: str) -> list[Finding]:
         """The root cause of a log that failed, or was stopped before it was ready, then warnings; else these alone."""
         seen = {hit.rule.id: hit for hit in reversed(self._hits.values()) if hit.rule.severity == "warning"}

@@ -54,6 +54,8 @@ class LogReport:
         self.verdict: str = progress.verdict
         if self.verdict in {"unknown", "starting", "ready"} and diagnosis.proves_failure(progress):
             self.verdict = "failed"
+        if self.verdict == "stopped" and diagnosis.broke_off(progress):
+            self.verdict = "failed"
         self.kind: str = progress.kind
         self.memory: dict[str, int] = {key: progress.memory[key] for key in MEMORY if key in progress.memory}
         self.services: dict[str, str] = dict(progress.services)
