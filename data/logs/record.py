@@ -16,8 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from tritonlab import ModelRepository, VllmModel, serve
 from tritonlab.engine.installer import Engine
 from tritonlab.engine.tutor import MODEL
@@ -38,9 +36,9 @@ def engine_killed(server: Server) -> None:
     """The engine's process is killed while a request runs."""
     stream = iter(server.wait_ready(quiet=True).client.stream("gemma", "Hello", max_tokens=900, ignore_eos=True))
     next(stream)
-    for process in psutil.Process(server._keeper.pid).children(recursive=True):  # type: ignore[attr-defined]
-        if process.name().startswith("VLLM::EngineCore"):
-            os.kill(process.pid, signal.SIGKILL)
+    for pid, command in server.processes().items():  # type: ignore[attr-defined]
+        if command.startswith("VLLM::EngineCore"):
+            os.kill(pid, signal.SIGKILL)
     with suppress(ClientError):
         list(stream)
     while server.client.model_ready("gemma"):

@@ -164,9 +164,17 @@ def _shown(option: Option) -> str:
     """The option to be read by people; a secret's value is left out."""
     if option.value is None:
         return option.name
-    name, equals, value = option.value.partition("=")
-    secret = option.name == "--env" and TOKEN.search(name) and equals and not shells.VARIABLE.fullmatch(value)
-    return f"{option.name} {name}=…" if secret else f"{option.name} {option.value}"
+    return (
+        f"{option.name} {option.value.partition('=')[0]}=…"
+        if _tells_a_secret(option)
+        else f"{option.name} {option.value}"
+    )
+
+
+def _tells_a_secret(option: Option) -> bool:
+    name, equals, value = (option.value or "").partition("=")
+    named_so = option.name == "--env" and TOKEN.search(name) is not None
+    return named_so and bool(equals) and not shells.VARIABLE.fullmatch(value)
 
 
 def _ports(run: DockerRun) -> Iterator[Advice]:
@@ -181,15 +189,14 @@ def _ports(run: DockerRun) -> Iterator[Advice]:
 
 
 def _secrets(run: DockerRun) -> Iterator[Advice]:
-    for value in run.values("--env"):
-        name = value.partition("=")[0]
-        if _shown(Option("--env", value)).endswith("=…"):
-            yield Advice(
-                _shown(Option("--env", value)),
-                "A secret stands in the command line.",
-                "It stays in the shell's history, and every user sees it in the process list.",
-                f"Set {name} in the shell, and give the name alone: --env {name}.",
-            )
+    for option in filter(_tells_a_secret, run.options):
+        name = (option.value or "").partition("=")[0]
+        yield Advice(
+            _shown(option),
+            "A secret stands in the command line.",
+            "It stays in the shell's history, and every user sees it in the process list.",
+            f"Set {name} in the shell, and give the name alone: --env {name}.",
+        )
 
 
 def _gpus(run: DockerRun) -> Iterator[Advice]:
