@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from tritonlab.errors import TritonlabError
     from tritonlab.logs import read_log
     from tritonlab.repository import ModelRepository
-    from tritonlab.servers import serve
     from tritonlab.servers.command import DockerRun
+    from tritonlab.servers.serve import serve
     from tritonlab.vllm import VllmModel
 
 __version__ = "0.1.0"

@@ -24,6 +24,8 @@ app = typer.Typer(
 )
 engine_app = typer.Typer(no_args_is_help=True, help="The local engine: tritonserver and vLLM without Docker or GPU.")
 app.add_typer(engine_app, name="engine")
+image_app = typer.Typer(no_args_is_help=True, help="The CPU image for the docker target.")
+app.add_typer(image_app, name="image")
 
 VERDICT_CODES = {"ready": 0, "built": 0, "failed": 1}
 UNREADABLE, UNDECIDED = 2, 3
@@ -52,9 +54,10 @@ def doctor() -> None:
 def engine_install() -> None:
     """Install the local engine; what is there already is kept."""
     from tritonlab import engine
+    from tritonlab.progress import Progress
 
     started = time.monotonic()
-    with _Progress() as progress:
+    with Progress() as progress:
         installed = engine.install(progress)
     print(f"The engine is in {installed.path} ({_versions(installed.versions)}; {time.monotonic() - started:.0f} s).")
 
@@ -81,6 +84,59 @@ def engine_remove() -> None:
 
     removed = engine.remove()
     print("\n".join(f"removed {path}" for path in removed) or "there was no engine to remove")
+
+
+@image_app.command("build")
+def image_build(
+    base: Annotated[
+        str, typer.Option(help="Debian 12, Ubuntu 22.04 or later, with Python 3.11 and its venv module.")
+    ] = "",
+    anew: Annotated[
+        bool, typer.Option(help="Build even if a current one is there, and use nothing of earlier.")
+    ] = False,
+) -> None:
+    """Build the CPU image, unless a current one is there, and show its layers."""
+    from tritonlab.progress import Progress
+    from tritonlab.servers import engines, image
+
+    with Progress() as progress:
+        built = image.build(engines.connect(), progress, base or image.BASE, anew=anew)
+    print(built)
+
+
+@image_app.command("show")
+def image_show() -> None:
+    """Show the CPU image's size and layers. Exit code 1 when there is none."""
+    from tritonlab.servers import engines, image
+
+    found = image.find(engines.connect())
+    print(found or f"{image.NAME} is not there; `tritonlab image build` makes it")
+    raise typer.Exit(0 if found else 1)
+
+
+@app.command()
+def ps() -> None:
+    """List the servers of this user's that run, and all that have a container on the Docker engine."""
+    from tritonlab.servers.running import running
+
+    print("\n".join(map(repr, running())) or "no server of tritonlab runs")
+
+
+@app.command()
+def stop(
+    servers: Annotated[list[str] | None, typer.Argument(help="Ids, as ps shows them.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All that ps shows.")] = False,
+) -> None:
+    """End servers, whatever holds them, and take away what belongs to them."""
+    from tritonlab.servers.running import running
+    from tritonlab.servers.running import stop as end
+
+    wanted = [server.id for server in running()] if every else servers or []
+    if not wanted and not every:
+        raise TritonlabError("No server was named.", "Name one that `tritonlab ps` shows, or --all.")
+    for server_id in wanted:
+        end(server_id)
+        print(f"stopped {server_id}")
 
 
 @app.command()
@@ -126,14 +182,15 @@ def lab() -> None:
 def serve(
     repository: Annotated[Path, typer.Argument(help="The model repository.")],
     model: Annotated[list[str] | None, typer.Option(help="A model to load; all without any.")] = None,
-    target: Annotated[str, typer.Option(help="local, auto, or a server's URL.")] = "auto",
+    target: Annotated[str, typer.Option(help="local, docker, auto, or a server's URL.")] = "auto",
     http_port: Annotated[int | None, typer.Option(help="A free one is chosen by default.")] = None,
+    image: Annotated[str | None, typer.Option(help="On the docker target, the image to run.")] = None,
 ) -> None:
     """Start a server, tell its stages, and keep it until Ctrl-C."""
     from tritonlab.servers import serve as start
 
     ports = {} if http_port is None else {"http": http_port}
-    with start(repository, model, target, ports=ports) as server:
+    with start(repository, model, target, ports=ports, image=image) as server:
         server.wait_ready()
         print(f"{server!r}\nCtrl-C stops it.", flush=True)
         try:
@@ -209,29 +266,6 @@ def _follow(log: Path | IO[bytes]) -> int:
     except KeyboardInterrupt:
         print()
     return VERDICT_CODES.get(verdict, UNDECIDED)
-
-
-class _Progress:
-    """A rich bar on a terminal, one line a step elsewhere."""
-
-    def __enter__(self) -> _Progress:
-        from rich.progress import Progress
-
-        self._bar = Progress(disable=not sys.stderr.isatty())
-        self._task = self._bar.add_task("", total=1.0)
-        self._step = ""
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def __call__(self, sentence: str, fraction: float) -> None:
-        step = sentence.split(":")[0]
-        if self._bar.disable and step != self._step:
-            print(step, flush=True)
-        self._step = step
-        self._bar.update(self._task, description=sentence, completed=fraction)
 
 
 def _versions(versions: dict[str, str]) -> str:

@@ -5,6 +5,7 @@ TritonlabError
 ├── RepositoryError        a name or an edit that the model repository refuses
 ├── ServerFailed           a server did not become ready, or died; holds the diagnosis
 ├── CommandError           a docker command line that cannot be read or written
+├── DockerError            no Docker engine answers, or it refused what was asked
 ├── LogUnreadable          a log source that cannot be opened
 ├── CourseError            a notebook, a parameter or an exercise that does not exist, or a run that failed
 └── ClientError            a request that got no good answer
@@ -49,6 +50,10 @@ class RepositoryError(TritonlabError):
 
 class CommandError(TritonlabError):
     """A docker command line that cannot be read, or a shell that it cannot be written for."""
+
+
+class DockerError(TritonlabError):
+    """No Docker engine answers, or it refused what was asked of it."""
 
 
 class ServerFailed(TritonlabError):

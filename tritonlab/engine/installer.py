@@ -143,6 +143,7 @@ def install(progress: Progress = lambda sentence, fraction: None) -> Engine:
             _build(path, progress)
         if not Engine(path, {}).backends.exists():
             _compose_backends(Engine(path, {}))
+        _link_numa(Engine(path, {}))
         _forget_lost_checkouts(path)
         return Engine.find()
     finally:
@@ -280,6 +281,14 @@ def _compose_backends(engine: Engine) -> None:
     target.chmod(0o755)
     (unfinished / "vllm").symlink_to(HERE / "backends" / "vllm")
     unfinished.rename(engine.backends)
+
+
+def _link_numa(engine: Engine) -> None:
+    """vLLM loads libnuma by its plain name, which a bare system does not have and the Triton wheel does."""
+    libraries = engine.site_packages / "nvidia_pytriton.libs"
+    link = libraries / "libnuma.so.1"
+    if not link.exists():
+        link.symlink_to(next(libraries.glob("libnuma-*.so.*")).name)
 
 
 def _forget_lost_checkouts(path: Path) -> None:

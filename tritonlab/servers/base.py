@@ -21,7 +21,7 @@ class Server:
     """A Triton server and how to reach it.
 
     Attributes:
-        target: "local" or "remote".
+        target: "local", "docker" or "remote".
         url, grpc_url, metrics_url: the three services, e.g. "http://127.0.0.1:8000".
         models: the models that `wait_ready` waits for; None waits for all that the server loads.
         client: a `Client` for this server.

@@ -13,15 +13,15 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tritonlab import compatibility
 from tritonlab.errors import CommandError
-from tritonlab.servers import shells
+from tritonlab.servers import forms, shells
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,10 +77,15 @@ class DockerRun:
             CommandError: it is no `docker run` command, or has an option that Docker does not know; says where.
         """
         words = shells.split(text, _known_shell(shell) if shell else shells.guess(text))
-        return cls._of(words)
+        return cls.of(words)
 
     @classmethod
-    def _of(cls, words: Sequence[str]) -> DockerRun:
+    def of(cls, words: Sequence[str]) -> DockerRun:
+        """Read a command that is split into words already, in the notation of `shells`.
+
+        Raises:
+            CommandError: as `parse` does.
+        """
         start = list(words)
         if start[:1] == ["sudo"]:
             start = start[1:]
@@ -127,6 +132,26 @@ class DockerRun:
     def has(self, name: str) -> bool:
         """Whether an option is there, by its long name."""
         return any(option.name == name for option in self.options)
+
+    def mounts(self, environment: Mapping[str, str] | None = None) -> Iterator[dict[str, str]]:
+        """What --mount and --volume show, with "type", "source", "target" and "readonly"; variables as they stand.
+
+        Args:
+            environment: if given, variables are replaced by their values in it.
+        """
+        for name, value in self.options:
+            if name not in {"--mount", "--volume"} or value is None:
+                continue
+            text = value if environment is None else forms.expand(value, environment)
+            yield _mount(text) if name == "--mount" else _volume_as_mount(text)
+
+    def sdk_arguments(self, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """What `docker.DockerClient.containers.create` takes for this command; see `forms.sdk_arguments`."""
+        return forms.sdk_arguments(self, environment)
+
+    def compose(self, service: str = "triton") -> str:
+        """The command as a compose file of one service; see `forms.compose`."""
+        return forms.compose(self, service)
 
     def explain(self) -> pd.DataFrame:
         """Every part of the command: what it does, and what happens without it."""
@@ -325,6 +350,15 @@ def _volume(value: str) -> tuple[str, str]:
     """Source and target of -v; the colon behind a drive's letter parts nothing."""
     found = re.fullmatch(r"((?:[A-Za-z]:[\\/])?[^:]*):([^:]+)(?::[\w,]+)?", value)
     return (found[1], found[2]) if found else ("", value)
+
+
+def _volume_as_mount(value: str) -> dict[str, str]:
+    source, target = _volume(value)
+    is_path = source.startswith((".", "/", "~", "$")) or re.match(r"[A-Za-z]:[\\/]", source)
+    mount = {"type": "bind" if is_path else "volume", "source": source, "target": target}
+    if not source:
+        del mount["source"]
+    return {**mount, "readonly": "true"} if re.search(r":(?:\w+,)*ro(?:,\w+)*$", value) else mount
 
 
 def _option(words: Sequence[str], options: list[Option]) -> int:

@@ -10,7 +10,6 @@ ends the server, first politely, and cleans up after it. It also ends when the s
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import select
 import signal
@@ -36,19 +35,17 @@ def main(folder: Path, parent: int, command: list[str]) -> int:
         signal.signal(number, lambda *_: told_to_stop.append(True))
 
     record = folder / "keeper.json"
-    unfinished = folder / "keeper.part"
-    unfinished.write_text(json.dumps({"pid": os.getpid()}))
-    unfinished.replace(record)  # at once: another process that sweeps must not read half of it
+    leftovers.write(record, {"pid": os.getpid()})
     code = None
     try:
         with (folder / "server.log").open("ab") as log:
             server = _start(command, server_id, log)
         if server is not None:
-            while server.poll() is None and not told_to_stop and not _parent_is_gone(parent):
+            while server.poll() is None and not told_to_stop and not parent_is_gone(parent):
                 pass
             code = _end(server)
     finally:
-        (folder / "exit.json").write_text(json.dumps({"code": code}))
+        leftovers.write(folder / "exit.json", {"code": code})
         leftovers.clean(server_id)
         _wait_for_the_dying()
         record.unlink(missing_ok=True)
@@ -74,7 +71,8 @@ def _start(command: list[str], server_id: str, log: BinaryIO) -> subprocess.Pope
         return None
 
 
-def _parent_is_gone(parent: int) -> bool:
+def parent_is_gone(parent: int) -> bool:
+    """Whether the line to the parent is closed; looks for a quarter of a second."""
     readable, _, _ = select.select([sys.stdin], [], [], LOOK_EVERY_S)
     # A child that the parent forked may hold the line open: the parent's number tells too.
     return bool(readable) or os.getppid() != parent

@@ -13,6 +13,7 @@ import shutil
 import signal
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -62,16 +63,25 @@ def sweep(folder: Path) -> list[str]:
     swept = []
     for record in folder.glob("*/keeper.json"):
         server_id = record.parent.name
-        if not _keeper_lives(record, server_id):
+        if not keeper_lives(record.parent):
             clean(server_id)
             record.unlink(missing_ok=True)
             swept.append(server_id)
     return swept
 
 
-def _keeper_lives(record: Path, server_id: str) -> bool:
+def write(path: Path, content: Mapping[str, object]) -> None:
+    """Write a file of JSON at once: another process that looks must not read half of it."""
+    unfinished = path.with_suffix(".part")
+    unfinished.write_text(json.dumps(content))
+    unfinished.replace(path)
+
+
+def keeper_lives(folder: Path) -> bool:
+    """Whether the keeper of the server with that folder runs, as far as its record tells."""
+    server_id = folder.name
     try:
-        pid = int(json.loads(record.read_text())["pid"])
+        pid = int(json.loads((folder / "keeper.json").read_text())["pid"])
     except FileNotFoundError:
         return True  # it ended this moment, and has cleaned up
     except (OSError, ValueError, KeyError):

@@ -17,8 +17,8 @@ HOST = "127.0.0.1"
 CHOICE = range(20_000, 30_000)
 
 
-def choose(wanted: Mapping[str, int]) -> dict[str, int]:
-    """A port for each service: the wanted ones if they are free, free ones for the rest.
+def check(wanted: Mapping[str, int]) -> dict[str, int]:
+    """The wanted ports, if they can be had.
 
     Raises:
         TritonlabError: a service is unknown, or a wanted port is invalid or taken.
@@ -38,7 +38,16 @@ def choose(wanted: Mapping[str, int]) -> dict[str, int]:
                 f"Port {port}, wanted for {service}, is taken on {HOST}.",
                 f"See who holds it with `ss -ltnp sport = :{port}`, or leave the port out to get a free one.",
             )
-    chosen = dict(wanted)
+    return dict(wanted)
+
+
+def choose(wanted: Mapping[str, int]) -> dict[str, int]:
+    """A port for each service: the wanted ones if they are free, free ones for the rest.
+
+    Raises:
+        TritonlabError: a service is unknown, or a wanted port is invalid or taken.
+    """
+    chosen = check(wanted)
     for service in SERVICES:
         while service not in chosen:
             port = random.choice(CHOICE)

@@ -9,7 +9,7 @@ from pathlib import Path
 from tritonlab.errors import TritonlabError
 from tritonlab.servers.base import Server
 
-TARGETS = ("local", "auto")
+TARGETS = ("local", "docker", "auto")
 
 
 def serve(
@@ -21,20 +21,24 @@ def serve(
     arguments: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     log: str | os.PathLike[str] | None = None,
+    image: str | None = None,
 ) -> Server:
     """Start a Triton server on a model repository, or get hold of one that runs.
 
     Args:
         repository: a `ModelRepository` or the path of one.
         models: names to load at the start; None loads every model, an empty list none.
-        target: "local" for the engine on this machine, "http://host:port" for a server that already runs,
-            "auto" for `$TRITONLAB_TARGET` if it is set and "local" if not.
+        target: "local" for the engine on this machine, "docker" for a container, "http://host:port" for a server that
+            already runs, "auto" for `$TRITONLAB_TARGET` if it is set and "local" if not.
         ports: any of "http", "grpc" and "metrics" -> port; free ones are chosen for the rest.
         arguments: further options for `tritonserver`, e.g. ["--exit-on-error=false"]; they replace ours.
         environment: further variables for the server's process.
         log: a file to append the server's log to; by default the log is kept in the user's tritonlab folder.
+        image: on the docker target, the image to run; by default NVIDIA's newest if the engine has GPUs, else the CPU
+            image, which is built if need be.
 
     Raises:
+        DockerError: no engine answers, or it refuses what the start needs.
         TritonlabError: the target is unknown, a port is taken, the repository is missing, the engine is not there,
             or an argument, a variable or the log's file cannot be used.
     """
@@ -49,6 +53,14 @@ def serve(
         from tritonlab.servers.local import LocalServer
 
         return LocalServer(Path(repository), models, ports or {}, arguments, environment or {}, log)
+    if target == "docker":
+        from tritonlab.progress import Progress
+        from tritonlab.servers.docker import DockerServer
+
+        with Progress() as progress:
+            return DockerServer(
+                Path(repository), models, ports or {}, arguments, environment or {}, log, image, progress
+            )
     raise TritonlabError(
         f"There is no target named {target!r}.",
         f'Use one of {", ".join(TARGETS)}, or a URL such as "http://host:8000".',

@@ -1,0 +1,29 @@
+"""How far a long step is: a bar on a terminal, a line a step elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from typing import Self
+
+
+class Progress:
+    """A rich bar on a terminal, one line a step elsewhere."""
+
+    def __enter__(self) -> Self:
+        from rich.progress import Progress
+
+        self._bar = Progress(disable=not sys.stderr.isatty())
+        self._task = self._bar.add_task("", total=1.0)
+        self._step = ""
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, sentence: str, fraction: float) -> None:
+        step = sentence.split(":")[0]
+        if self._bar.disable and step != self._step:
+            print(step, flush=True)
+        self._step = step
+        self._bar.update(self._task, description=sentence, completed=fraction)

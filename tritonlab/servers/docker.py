@@ -1,0 +1,254 @@
+"""The docker target: Triton in a container of NVIDIA's image or of the CPU image, with its keeper."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tritonlab import compatibility
+from tritonlab.client import Client
+from tritonlab.engine import Progress
+from tritonlab.engine.tutor import MODEL
+from tritonlab.errors import DockerError, TritonlabError
+from tritonlab.servers import container_keeper, engines, image, leftovers, ports
+from tritonlab.servers.command import FOLDER_OF_THE_HUB, DockerRun
+from tritonlab.servers.container_keeper import LABEL
+from tritonlab.servers.kept import (
+    KeptServer,
+    check_arguments,
+    check_environment,
+    check_repository,
+    servers_path,
+    with_arguments,
+)
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container
+
+MODELS = "/models"
+HUB_VOLUME = "triton_hf_cache"
+PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002}
+NOBODY = 1  # a port that no server has
+SHM_SIZE = "1g"
+TOKEN = "HF_TOKEN"
+LOOK_EVERY_S = 0.05
+LIST_PROCESSES = """
+import os
+for number in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        words = open(f"/proc/{number}/cmdline").read().split("\\0")
+    except OSError:
+        continue
+    if int(number) != os.getpid() and any(words):
+        print(number, *words)
+"""
+
+
+class DockerServer(KeptServer):
+    """A server in a container, on loopback. It ends with its `with` block, with `stop`, and with this process.
+
+    Attributes:
+        run: the `docker run` command that says what was started.
+        engine: the Docker engine that runs it.
+    """
+
+    target = "docker"
+    _ended = "The container ended"
+
+    def __init__(
+        self,
+        repository: Path,
+        models: Iterable[str] | None,
+        wanted_ports: Mapping[str, int],
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        log: str | os.PathLike[str] | None,
+        image_name: str | None,
+        progress: Progress,
+    ) -> None:
+        check_repository(repository)
+        check_arguments(arguments)
+        check_environment(environment)
+        self.engine = engines.connect()
+        chosen = {} if self.engine.is_remote else ports.check(wanted_ports)
+        name = provide(self.engine, image_name, progress)
+        sweep(self.engine)
+        super().__init__(Client(f"http://{ports.HOST}:{NOBODY}"), models, log)
+        self.command = [
+            "tritonserver", *with_arguments([f"--model-repository={MODELS}"], self.models, arguments)
+        ]  # fmt: skip
+        self._repository = repository.resolve()
+        self.run = self._line(name, chosen or dict(wanted_ports), environment)
+        self._keep("tritonlab.servers.container_keeper", [], os.environ)
+        self._say({"words": self._words, "environment": dict(environment)})
+        self.client = self._reached()
+        self._note(repository=str(self._repository), image=name, container=self.run.values("--name")[0])
+
+    def load(self, model: str) -> None:
+        """Load or reload a model; a remote engine is handed the repository as it is now."""
+        if self.engine.is_remote:
+            container_keeper.copy_in(self._container, self._repository, MODELS)
+        super().load(model)
+
+    def processes(self) -> dict[int, str]:
+        """The processes in the container: number there -> command line (vLLM's write a title)."""
+        with engines.explained():
+            done = self._container.exec_run(["python3", "-c", LIST_PROCESSES])
+        assert isinstance(done.output, bytes)
+        said = done.output.decode(errors="replace")
+        if done.exit_code != 0:
+            raise DockerError(f"The container's processes cannot be listed: {said.strip()}")
+        rows = (line.partition(" ") for line in said.splitlines())
+        return {int(number): command.strip() for number, _, command in rows}
+
+    def kill(self, pid: int) -> None:
+        """SIGKILL to one of the server's `processes`, to see what happens then."""
+        with engines.explained():
+            if pid == 1:  # which nothing in the container itself can kill
+                self._container.kill("SIGKILL")
+            else:
+                program = f"import os; os.kill({int(pid)}, 9)"
+                self._container.exec_run(["python3", "-c", program], user="root")
+
+    @cached_property
+    def _container(self) -> Container:
+        with engines.explained():
+            return self.engine.client.containers.get(self._left("container.json")["id"])
+
+    def _line(self, name: str, wanted: Mapping[str, int], environment: Mapping[str, str]) -> DockerRun:
+        host = self.engine.host
+        published = [f"{host}:{wanted.get(service, '')}:{port}" for service, port in PORTS.items()]
+        tokens = [TOKEN] if TOKEN in os.environ and TOKEN not in environment else []
+        has_gpus = self.engine.has_gpus and name != image.NAME
+        self._words = [
+            "docker", "run", "--detach", *(["--gpus", "all"] if has_gpus else []),
+            *(word for port in published for word in ("--publish", port)),
+            *(word for variable in (*tokens, *environment) for word in ("--env", variable)),
+            "--mount", _bind(self._repository, MODELS),
+            *(word for folder in _folders(self._repository) for word in ("--mount", _bind(folder, str(folder)))),
+            "--mount", f"type=volume,source={HUB_VOLUME},target={FOLDER_OF_THE_HUB}",
+            "--shm-size", SHM_SIZE, "--workdir", str(Path.cwd()).replace("$", "$$"),
+            "--label", f"{LABEL}={self._id}", "--name", f"tritonlab-{self._id}",
+            name, *(word.replace("$", "$$") for word in self.command),
+        ]  # fmt: skip
+        return DockerRun.of(self._words)
+
+    def _say(self, order: Mapping[str, object]) -> None:
+        assert self._keeper.stdin is not None
+        with suppress(BrokenPipeError):  # a keeper that has ended says why in its folder
+            self._keeper.stdin.write(json.dumps(order).encode() + b"\n")
+            self._keeper.stdin.flush()
+
+    def _reached(self) -> Client:
+        """A client for the container's ports, once Docker has chosen them."""
+        while not (started := self._left("container.json")) and not self._has_ended():
+            time.sleep(LOOK_EVERY_S)
+        started = started or self._left("container.json")
+        if not started:
+            left = self._left("exit.json")
+            raise DockerError(left.get("what", "The keeper of the container ended."), left.get("fix", "Try again."))
+        addresses = {}
+        for service, port in PORTS.items():
+            bindings = started["ports"].get(f"{port}/tcp")
+            # A container that ended at once has no ports any more: there is nothing to reach.
+            addresses[service] = f"{self.engine.host}:{bindings[0]['HostPort'] if bindings else NOBODY}"
+        return Client(
+            f"http://{addresses['http']}",
+            grpc_url=addresses["grpc"],
+            metrics_url=f"http://{addresses['metrics']}/metrics",
+        )
+
+    def _exit(self) -> str:
+        left = self._left("exit.json")
+        memory = ", killed because its memory ran out" if left.get("out_of_memory") else ""
+        return f"exit code {left.get('code')}{memory}"
+
+    def _clean(self) -> None:
+        super()._clean()
+        with suppress(DockerError):  # an engine that is gone has nothing left of it
+            container_keeper.remove(self.engine, self._id)
+
+
+def provide(engine: engines.DockerEngine, name: str | None, progress: Progress) -> str:
+    """Make sure that the engine has an image, the one asked for or the one that suits it; returns its name.
+
+    Raises:
+        DockerError: it can neither be found, pulled nor built.
+    """
+    name = name or (_newest_image() if engine.has_gpus else image.NAME)
+    if name == image.NAME:
+        image.build(engine, progress)
+    else:
+        _pull(engine, name, progress)
+    return name
+
+
+def sweep(engine: engines.DockerEngine) -> list[str]:
+    """Take away the containers of this user's servers whose keeper is gone; returns the servers' ids."""
+    swept = []
+    for server_id in labelled(engine):
+        folder = servers_path() / server_id
+        if folder.is_dir() and not leftovers.keeper_lives(folder):
+            container_keeper.remove(engine, server_id)
+            (folder / "keeper.json").unlink(missing_ok=True)
+            swept.append(server_id)
+    return swept
+
+
+def labelled(engine: engines.DockerEngine) -> set[str]:
+    """The ids of all servers that have a container or a volume on the engine, whoever started them."""
+    with engines.explained():
+        containers = engine.client.containers.list(all=True, filters={"label": LABEL}, ignore_removed=True)
+        volumes = engine.client.volumes.list(filters={"label": LABEL})
+    return {thing.labels[LABEL] for thing in containers} | {
+        volume.attrs["Labels"][LABEL] for volume in volumes
+    }  # fmt: skip
+
+
+def _newest_image() -> str:
+    return f"nvcr.io/nvidia/tritonserver:{next(iter(compatibility.releases()))}-vllm-python-py3"
+
+
+def _pull(engine: engines.DockerEngine, name: str, progress: Progress) -> None:
+    """Pull an image that is not there, telling how far it is."""
+    import docker.errors
+
+    with engines.explained():
+        try:
+            engine.client.images.get(name)
+            return
+        except docker.errors.ImageNotFound:
+            progress(f"Pulling {name}", 0.0)
+        repository, _, tag = name.rpartition(":") if ":" in name.rpartition("/")[2] else (name, ":", "latest")
+        layers: dict[str, tuple[int, int]] = {}
+        for step in engine.client.api.pull(repository, tag, stream=True, decode=True):
+            if "error" in step:
+                raise engines.refusal(f"docker: Error response from daemon: {step['error']}")
+            detail = step.get("progressDetail") or {}
+            if detail.get("total"):
+                layers[step["id"]] = (detail["current"], detail["total"])
+            done, total = (sum(column) for column in zip(*layers.values(), strict=True)) if layers else (0, 1)
+            progress(f"Pulling {name}: {step.get('status', '')}", done / total)
+
+
+def _bind(source: Path, target: str) -> str:
+    if "," in str(source):
+        raise TritonlabError(f"Docker cannot be told of {source}: its name has a comma.", "Rename the folder.")
+    return f"type=bind,source={source},target={target},readonly".replace("$", "$$")
+
+
+def _folders(repository: Path) -> Iterator[Path]:
+    """The folders of this machine that the models' model.json name, and the course's model: shown at the same path."""
+    found = {MODEL.resolve()}
+    for path in repository.glob("*/*/model.json"):
+        with suppress(OSError, ValueError, AttributeError):
+            for key, value in json.loads(path.read_text(encoding="utf-8")).items():
+                if key in {"model", "tokenizer"} and isinstance(value, str) and Path(value).is_dir():
+                    found.add(Path(os.path.abspath(value)))
+    yield from sorted(found)

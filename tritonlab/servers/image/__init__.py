@@ -1,0 +1,203 @@
+"""The CPU image: Triton and vLLM for the processor from the local engine's wheels, laid out as NVIDIA's image is.
+
+The wheels are fetched on this machine, with its pip settings, and handed to the engine: the build needs no network,
+but for the base image and, where that has none, a compiler.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tritonlab.engine import LOCK, TORCH, TORCH_INDEX, Progress
+from tritonlab.errors import DockerError
+from tritonlab.servers.engines import DockerEngine, explained, refusal
+
+HERE = Path(__file__).parent
+BACKEND = LOCK.parent / "backends" / "vllm"
+NAME = "tritonlab/tritonserver:2.51-vllm-cpu-py3"
+BASE = "python:3.11-slim-bookworm"
+INPUTS = "tritonlab.inputs"
+"""The label that tells from what an image was built."""
+STAGE = "tritonlab.stage"
+FILES = ("Dockerfile", "entrypoint.sh", "healthcheck.py")
+
+PYTHON = "3.11"
+# What the markers in the lock ask for.
+TARGET = {
+    "python_version": PYTHON,
+    "python_full_version": f"{PYTHON}.0",
+    "implementation_name": "cpython",
+    "platform_python_implementation": "CPython",
+    "platform_machine": "x86_64",
+    "platform_system": "Linux",
+    "sys_platform": "linux",
+    "os_name": "posix",
+}
+PLATFORMS = (*(f"manylinux_2_{minor}_x86_64" for minor in range(36, 4, -1)), "manylinux2014_x86_64", "linux_x86_64")
+
+
+@dataclass(frozen=True)
+class Image:
+    """The CPU image as the engine has it.
+
+    Attributes:
+        name: its name and tag.
+        is_current: whether it was built from what this package would build it from now.
+        size: bytes.
+        layers: the step that made a layer, and its bytes; the uppermost first.
+    """
+
+    name: str
+    is_current: bool
+    size: int
+    layers: tuple[tuple[str, int], ...]
+
+    def __repr__(self) -> str:
+        rows = [f"{size / 1e6:9.1f} MB  {step}" for step, size in self.layers if size]
+        state = "" if self.is_current else ", built from other versions: `tritonlab image build` renews it"
+        return "\n".join([f"{self.name}: {self.size / 1e6:.0f} MB{state}", *rows])
+
+
+def find(engine: DockerEngine) -> Image | None:
+    """The CPU image, if the engine has it."""
+    import docker.errors
+
+    with explained():
+        try:
+            image = engine.client.images.get(NAME)
+        except docker.errors.ImageNotFound:
+            return None
+        history = image.history()
+    layers = tuple((_step(layer["CreatedBy"]), int(layer["Size"])) for layer in history)
+    return Image(NAME, image.labels.get(INPUTS) == _inputs(), int(image.attrs["Size"]), layers)
+
+
+def build(
+    engine: DockerEngine, progress: Progress = lambda sentence, fraction: None, base: str = BASE, *, anew: bool = False
+) -> Image:
+    """Build the CPU image unless a current one is there.
+
+    Args:
+        base: the image to begin with: Debian 12 or Ubuntu 22.04 or later, with Python 3.11 and its venv module.
+        anew: build even if a current one is there, and use nothing of earlier builds.
+
+    Raises:
+        DockerError: a wheel cannot be had, or a step of the build failed; says which.
+    """
+    found = find(engine)
+    if found and found.is_current and not anew:
+        return found
+    with tempfile.TemporaryDirectory(prefix="tritonlab-image-") as name:
+        context = Path(name)
+        _collect(context, progress)
+        for sentence, fraction in _built(engine, context, base, anew=anew):
+            progress(sentence, fraction)
+    with explained():
+        engine.client.images.prune({"dangling": True, "label": f"{STAGE}=wheels"})
+    built = find(engine)
+    assert built is not None
+    progress("The image is built", 1.0)
+    return built
+
+
+def _inputs() -> str:
+    """A digest of all that the image is built from, but for the base."""
+    digest = hashlib.sha256(TORCH.encode())
+    for path in (LOCK, *_backend(), *(HERE / name for name in FILES)):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _backend() -> list[Path]:
+    return [path for path in sorted(BACKEND.iterdir()) if path.is_file()]
+
+
+def _requirements() -> list[str]:
+    """The lock's lines that hold in the container."""
+    from packaging.requirements import Requirement
+
+    lines = [Requirement(line) for line in LOCK.read_text(encoding="utf-8").splitlines() if "==" in line]
+    chosen = [f"{line.name}{line.specifier}" for line in lines if not line.marker or line.marker.evaluate(TARGET)]
+    return [TORCH, *chosen]
+
+
+def _collect(context: Path, progress: Progress) -> None:
+    """Lay out the build's context."""
+    requirements = _requirements()
+    (context / "requirements.txt").write_text("\n".join(requirements), encoding="utf-8")
+    shutil.copytree(BACKEND, context / "vllm", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in FILES:
+        shutil.copy2(HERE / name, context / name)
+    wheels = context / "wheels"
+    progress(f"Fetching wheels: {TORCH}", 0.0)
+    try:
+        list(_downloads([TORCH], wheels))
+    except DockerError as first:
+        if "No matching distribution" not in first.what:
+            raise
+        list(_downloads([TORCH, "--extra-index-url", TORCH_INDEX], wheels))
+    for count, package in enumerate(_downloads(requirements[1:], wheels)):
+        progress(f"Fetching wheels: {package}", 0.1 + 0.4 * count / len(requirements))
+
+
+def _downloads(arguments: list[str], wheels: Path) -> Iterator[str]:
+    """Let pip fetch wheels for the container, whatever this machine is; yields each package's name."""
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--progress-bar", "off"]
+    command += ["--disable-pip-version-check", "--only-binary", ":all:", "--dest", str(wheels)]
+    command += ["--python-version", PYTHON, "--implementation", "cp"]
+    command += [word for platform in PLATFORMS for word in ("--platform", platform)]
+    tail: list[str] = []
+    with subprocess.Popen(
+        [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as pip:
+        assert pip.stdout is not None
+        try:
+            for line in pip.stdout:
+                tail = [*tail[-30:], line.rstrip()]
+                if match := re.match(r"Collecting ([\w.-]+)", line):
+                    yield match[1]
+        except BaseException:
+            pip.terminate()
+            raise
+    if pip.returncode:
+        errors = [line for line in tail if line.startswith("ERROR")] or tail[-5:]
+        raise DockerError(
+            f"pip could not fetch the image's wheels: {' '.join(errors)}", "Check the network, then try again."
+        )
+
+
+def _built(engine: DockerEngine, context: Path, base: str, *, anew: bool) -> Iterator[tuple[str, float]]:
+    """Let the engine build; yields what it does, and the fraction done."""
+    arguments = {"BASE": base, "VERSIONS": _versions()}
+    yield "Handing the wheels to Docker", 0.5
+    with explained():
+        steps = engine.client.api.build(
+            path=str(context), tag=NAME, buildargs=arguments, labels={INPUTS: _inputs()}, nocache=anew, rm=True,
+            forcerm=True, decode=True, platform=None,
+        )  # fmt: skip
+        said: list[str] = []
+        for step in steps:
+            said = [*said[-20:], *step.get("stream", "").splitlines()]
+            if "error" in step:
+                raise refusal("\n".join([*filter(None, said), f"docker: {step['error']}"]))
+            if found := re.match(r"Step (\d+)/(\d+) : (.*)", step.get("stream", "")):
+                yield f"Building the image: {found[3][:60]}", 0.5 + 0.5 * int(found[1]) / int(found[2])
+
+
+def _versions() -> str:
+    found = dict(line.split("==") for line in _requirements())
+    return f"Triton 2.51.0, vLLM {found['vllm-cpu']}, PyTorch {found['torch']}"
+
+
+def _step(created_by: str) -> str:
+    """What made a layer, as the Dockerfile says it."""
+    text = re.sub(r"^/bin/sh -c (#\(nop\) )?|# buildkit$", "", created_by).strip()
+    return " ".join(text.split())[:90]
