@@ -291,7 +291,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "triton-vllm-cpu": ("server banner", "memory pools", "model load", "vLLM backend", *_VLLM_CPU,
                         "models ready", "services"),
     "triton-tensorrtllm": (*_TRITON[:3], *_TENSORRT_LLM, *_TRITON[3:]),
-    "triton": _TRITON,
+    "triton": ("server banner", *_TRITON),
     "vllm": ("vLLM", *_VLLM, "services"),
     "vllm-cpu": ("vLLM", *_VLLM_CPU, "services"),
     "trtllm-build": ("plugins", "GPU", "network", "engine build", "serialization"),

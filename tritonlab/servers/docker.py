@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 MODELS = "/models"
-HUB_VOLUME = "triton_hf_cache"
+# Volume -> folder: what was downloaded, and what vLLM found out and compiled, outlives the container.
+CACHES = {"triton_hf_cache": FOLDER_OF_THE_HUB, "triton_vllm_cache": "/root/.cache/vllm"}
 PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002}
 NOBODY = 1  # a port that no server has
 SHM_SIZE = "1g"
@@ -132,7 +133,7 @@ class DockerServer(KeptServer):
             *(word for variable in (*tokens, *environment) for word in ("--env", variable)),
             "--mount", _bind(self._repository, MODELS),
             *(word for folder in _folders(self._repository) for word in ("--mount", _bind(folder, str(folder)))),
-            "--mount", f"type=volume,source={HUB_VOLUME},target={FOLDER_OF_THE_HUB}",
+            *(w for volume, folder in CACHES.items() for w in ("--mount", f"type=volume,source={volume},target={folder}")),
             "--shm-size", SHM_SIZE, "--workdir", str(Path.cwd()).replace("$", "$$"),
             "--label", f"{LABEL}={self._id}", "--name", f"tritonlab-{self._id}",
             name, *(word.replace("$", "$$") for word in self.command),

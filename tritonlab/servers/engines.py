@@ -157,11 +157,15 @@ def _sockets() -> Iterator[str]:
 
 def _reach(address: str, tls: Any = False) -> DockerEngine:
     import docker
+    import requests
 
-    with explained():
+    try:
         client = docker.DockerClient(
             base_url=address, tls=tls, timeout=FIRST_ANSWER_S, use_ssh_client=address.startswith("ssh://")
         )
         client.ping()
-        client.api.timeout = TIMEOUT_S
+    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+        failed = "Permission denied at" if "Permission denied" in str(error) else "Cannot connect to"
+        raise refusal(f"docker: {failed} the Docker daemon at {address}: {error}") from None
+    client.api.timeout = TIMEOUT_S
     return DockerEngine(client, address)

@@ -160,12 +160,13 @@ def _variable(word: str, environment: Mapping[str, str]) -> Iterator[tuple[str, 
 
 def _sdk_mount(mount: Mapping[str, str]) -> dict[str, Any]:
     """As the engine's interface has it."""
-    return {
-        "Type": mount.get("type", "volume"),
-        "Source": mount.get("source"),
-        "Target": mount.get("target"),
-        "ReadOnly": _is_readonly(mount),
-    }
+    from docker.utils import parse_bytes
+
+    written: dict[str, Any] = {"Type": mount.get("type", "volume"), "Target": mount.get("target")}
+    written |= {"Source": mount.get("source"), "ReadOnly": _is_readonly(mount)}
+    if "tmpfs-size" in mount:
+        written["TmpfsOptions"] = {"SizeBytes": parse_bytes(mount["tmpfs-size"])}
+    return written
 
 
 def _is_readonly(mount: Mapping[str, str]) -> bool:

@@ -1,0 +1,203 @@
+"""What Docker refuses and what ends a container: faults provoked on a real engine, each with the cause that must be read.
+
+    print(provoke(DOCKER_FAULTS["bind-source-missing"], engines.connect(), "tritonlab/tritonserver:2.51-vllm-cpu-py3"))
+
+Each is a `docker run` line with one thing wrong. They hold for any image that has tritonserver.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tritonlab.errors import DockerError, TritonlabError
+from tritonlab.servers import engines
+from tritonlab.servers.command import DockerRun
+from tritonlab.servers.container_keeper import LABEL, remove
+from tritonlab.servers.ports import HOST
+
+END_WAIT_S = 120
+NOBODY = 65_534  # the user of that number may not do anything
+EMPTY_MODEL = 'backend: "python"\n'
+
+Said = Callable[[engines.DockerEngine, str, Path], str]
+"""Given the engine, the image's name and a folder to work in: what Docker and the container say."""
+
+
+@dataclass(frozen=True)
+class DockerFault:
+    """One fault.
+
+    Attributes:
+        name: what it is called.
+        cause: the id of the finding that it must give.
+        story: what somebody did, in one sentence.
+        let_show: provokes it.
+    """
+
+    name: str
+    cause: str
+    story: str
+    let_show: Said
+
+
+def provoke(fault: DockerFault, engine: engines.DockerEngine, image: str) -> str:
+    """Let a fault show on a real engine; what Docker and the container said. Nothing is left of it.
+
+    Raises:
+        TritonlabError: it did not show.
+    """
+    with tempfile.TemporaryDirectory(prefix="tritonlab-fault-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        model = folder / "model_repository" / "echo"
+        (model / "1").mkdir(parents=True)
+        (model / "config.pbtxt").write_text(EMPTY_MODEL)
+        return fault.let_show(engine, image, folder)
+
+
+def start(engine: engines.DockerEngine, run: DockerRun) -> str:
+    """Run the line until its container has ended, and return its log and its exit code as Docker's tools tell them.
+
+    Raises:
+        DockerError: Docker refused it.
+    """
+    server_id = f"fault-{secrets.token_hex(4)}"
+    arguments = run.sdk_arguments()
+    arguments["labels"] = {LABEL: server_id}
+    try:
+        with engines.explained():
+            container = engine.client.containers.create(**arguments)
+            container.start()
+            code = container.wait(timeout=END_WAIT_S)["StatusCode"]
+            container.reload()
+            memory = "\n\"OOMKilled\": true" if container.attrs["State"]["OOMKilled"] else ""
+            return f"{container.logs().decode(errors='replace')}\n{container.name} exited with code {code}{memory}\n"
+    finally:
+        remove(engine, server_id)
+
+
+def _line(*options: str, command: str = "tritonserver --model-repository=/models") -> Said:
+    """A line for the repository in the folder; `{folder}` and `{port}` in the options stand for what is there."""
+
+    def let_show(engine: engines.DockerEngine, image: str, folder: Path) -> str:
+        source = f"type=bind,source={folder / 'model_repository'},target=/models"
+        words = ["docker", "run", "--mount", source, *options, image, *command.split()]
+        return _refused(engine, DockerRun.of([word.replace("{folder}", str(folder)) for word in words]))
+
+    return let_show
+
+
+def _refused(engine: engines.DockerEngine, run: DockerRun) -> str:
+    try:
+        return start(engine, run)
+    except DockerError as error:
+        return error.what
+
+
+def _mount_of_nothing(engine: engines.DockerEngine, image: str, folder: Path) -> str:
+    source = f"type=bind,source={folder / 'model_repositroy'},target=/models"
+    return _refused(engine, DockerRun.of(["docker", "run", "--mount", source, image, "ls", "/models"]))
+
+
+def _taken_port(engine: engines.DockerEngine, image: str, folder: Path) -> str:
+    with socket.create_server((HOST, 0)) as taken:
+        return _line("--publish", f"{HOST}:{taken.getsockname()[1]}:8000")(engine, image, folder)
+
+
+def _taken_name(engine: engines.DockerEngine, image: str, folder: Path) -> str:
+    name = f"triton-{secrets.token_hex(4)}"
+    with engines.explained():
+        first = engine.client.containers.create(image, ["true"], name=name)
+    try:
+        return _line("--name", name)(engine, image, folder)
+    finally:
+        first.remove()
+
+
+def _unknown_image(engine: engines.DockerEngine, image: str, folder: Path) -> str:
+    """As `docker run` does: what is not there is pulled."""
+    from tritonlab.servers.docker import provide
+
+    try:
+        return provide(engine, f"{image}-misspelt", lambda sentence, fraction: None)
+    except DockerError as error:
+        return error.what
+
+
+def _no_engine(engine: engines.DockerEngine, image: str, folder: Path) -> str:
+    with _environment(DOCKER_HOST=f"unix://{folder / 'docker.sock'}"):
+        return _connect()
+
+
+def _no_right(engine: engines.DockerEngine, image: str, folder: Path) -> str:
+    """A socket that only its owner may open, met by somebody else; as root, by a process that gives its rights up."""
+    path = folder / "docker.sock"
+    with socket.socket(socket.AF_UNIX) as closed:
+        closed.bind(str(path))
+        closed.listen()
+        path.chmod(0)
+        if os.geteuid() != 0:
+            with _environment(DOCKER_HOST=f"unix://{path}"):
+                return _connect()
+        program = f"import os; os.setgid({NOBODY}); os.setuid({NOBODY}); from tritonlab import docker_faults as f; print(f._connect())"
+        return subprocess.run(
+            [sys.executable, "-c", f"from tritonlab import docker_faults; from tritonlab.servers import engines; import docker, requests, tritonlab.logs; docker_faults.engines.refusal('x'); {program}"],
+            env={**os.environ, "DOCKER_HOST": f"unix://{path}"},
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+
+
+def _connect() -> str:
+    try:
+        engines.connect()
+    except DockerError as error:
+        return error.what
+    raise TritonlabError("The engine answers in spite of the fault.", "Look at the fault.")
+
+
+@contextmanager
+def _environment(**changes: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _unreadable(engine: engines.DockerEngine, image: str, folder: Path) -> str:
+    with suppress(PermissionError):
+        os.chown(folder / "model_repository", 0, 0)
+    (folder / "model_repository").chmod(0o700)
+    return _line("--user", f"{NOBODY}:{NOBODY}")(engine, image, folder)
+
+
+_ALL = (
+    DockerFault("bind-source-missing", "bind-source-missing", "The folder's name is misspelt in --mount.", _mount_of_nothing),
+    DockerFault("port-allocated", "port-in-use", "Something on the host has the port already.", _taken_port),
+    DockerFault("name-in-use", "container-name-in-use", "A container of that name is still there.", _taken_name),
+    DockerFault("image-unknown", "image-not-found", "The image's tag is misspelt.", _unknown_image),
+    DockerFault("no-gpu-runtime", "nvidia-runtime-missing", "--gpus is given on a host without NVIDIA's toolkit.", _line("--gpus", "all")),
+    DockerFault("engine-not-running", "docker-not-running", "Docker was not started.", _no_engine),
+    DockerFault("no-permission", "permission-denied", "The user may not open Docker's socket.", _no_right),
+    DockerFault("exits-at-once", "container-exited-at-once", "The line ends with the image's name.", _line(command="")),
+    DockerFault("option-misplaced", "bad-command-line-option", "An option of tritonserver's is misspelt.", _line(command="tritonserver --model-repositroy=/models")),
+    DockerFault("entry-point-wrong", "container-command-not-found", "--entrypoint names a program that the image does not have.", _line("--entrypoint", "tritonsever")),
+    DockerFault("command-wrong", "container-command-not-found", "The command is misspelt.", _line(command="tritonsever --model-repository=/models")),
+    DockerFault("memory", "container-oom-killed", "The container has less memory than the program needs.", _line("--memory", "48m", command="python3 -c print(len(bytearray(300_000_000)))")),
+    DockerFault("disk-full", "disk-full", "The disk that the cache lies on is full.", _line("--mount", "type=tmpfs,target=/root/.cache/huggingface,tmpfs-size=65536", command="dd if=/dev/zero of=/root/.cache/huggingface/weights bs=1M count=1")),
+    DockerFault("mount-unreadable", "repository-unreadable", "The container's user may not read the repository.", _unreadable),
+)  # fmt: skip
+DOCKER_FAULTS: Mapping[str, DockerFault] = {fault.name: fault for fault in _ALL}
