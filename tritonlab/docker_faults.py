@@ -1,8 +1,8 @@
-"""What Docker refuses and what ends a container: faults provoked on a real engine, each with the cause that must be read.
+"""What Docker refuses and what ends a container: faults provoked on a real engine, with the cause to be read.
 
     print(provoke(DOCKER_FAULTS["bind-source-missing"], engines.connect(), "tritonlab/tritonserver:2.51-vllm-cpu-py3"))
 
-Each is a `docker run` line with one thing wrong. They hold for any image that has tritonserver.
+Each is a `docker run` line with one thing wrong. They show with any image that has tritonserver.
 """
 
 from __future__ import annotations
@@ -26,6 +26,21 @@ from tritonlab.servers.ports import HOST
 
 END_WAIT_S = 120
 NOBODY = 65_534  # the user of that number may not do anything
+# All is imported while the process may still read it.
+AS_NOBODY = f"""
+import os
+import docker.context.config
+import docker.utils
+import requests
+from tritonlab import docker_faults
+from tritonlab.servers import engines
+
+engines.refusal("warm up")
+os.setgroups([])
+os.setgid({NOBODY})
+os.setuid({NOBODY})
+print(docker_faults._connect())
+"""
 EMPTY_MODEL = 'backend: "python"\n'
 
 Said = Callable[[engines.DockerEngine, str, Path], str]
@@ -79,19 +94,19 @@ def start(engine: engines.DockerEngine, run: DockerRun) -> str:
             container.start()
             code = container.wait(timeout=END_WAIT_S)["StatusCode"]
             container.reload()
-            memory = "\n\"OOMKilled\": true" if container.attrs["State"]["OOMKilled"] else ""
+            memory = '\n"OOMKilled": true' if container.attrs["State"]["OOMKilled"] else ""
             return f"{container.logs().decode(errors='replace')}\n{container.name} exited with code {code}{memory}\n"
     finally:
         remove(engine, server_id)
 
 
 def _line(*options: str, command: str = "tritonserver --model-repository=/models") -> Said:
-    """A line for the repository in the folder; `{folder}` and `{port}` in the options stand for what is there."""
+    """A line that mounts the repository in the folder, with further options and another command."""
 
     def let_show(engine: engines.DockerEngine, image: str, folder: Path) -> str:
         source = f"type=bind,source={folder / 'model_repository'},target=/models"
         words = ["docker", "run", "--mount", source, *options, image, *command.split()]
-        return _refused(engine, DockerRun.of([word.replace("{folder}", str(folder)) for word in words]))
+        return _refused(engine, DockerRun.of(words))
 
     return let_show
 
@@ -148,12 +163,11 @@ def _no_right(engine: engines.DockerEngine, image: str, folder: Path) -> str:
         if os.geteuid() != 0:
             with _environment(DOCKER_HOST=f"unix://{path}"):
                 return _connect()
-        program = f"import os; os.setgid({NOBODY}); os.setuid({NOBODY}); from tritonlab import docker_faults as f; print(f._connect())"
-        return subprocess.run(
-            [sys.executable, "-c", f"from tritonlab import docker_faults; from tritonlab.servers import engines; import docker, requests, tritonlab.logs; docker_faults.engines.refusal('x'); {program}"],
-            env={**os.environ, "DOCKER_HOST": f"unix://{path}"},
-            capture_output=True, text=True, check=True,
-        ).stdout  # fmt: skip
+        environment = {**os.environ, "DOCKER_HOST": f"unix://{path}"}
+        done = subprocess.run([sys.executable, "-c", AS_NOBODY], env=environment, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise TritonlabError(f"The fault could not be provoked: {done.stderr}")
+        return done.stdout
 
 
 def _connect() -> str:
@@ -185,19 +199,57 @@ def _unreadable(engine: engines.DockerEngine, image: str, folder: Path) -> str:
 
 
 _ALL = (
-    DockerFault("bind-source-missing", "bind-source-missing", "The folder's name is misspelt in --mount.", _mount_of_nothing),
+    DockerFault("bind-source-missing", "bind-source-missing", "The folder is misspelt in --mount.", _mount_of_nothing),
     DockerFault("port-allocated", "port-in-use", "Something on the host has the port already.", _taken_port),
     DockerFault("name-in-use", "container-name-in-use", "A container of that name is still there.", _taken_name),
     DockerFault("image-unknown", "image-not-found", "The image's tag is misspelt.", _unknown_image),
-    DockerFault("no-gpu-runtime", "nvidia-runtime-missing", "--gpus is given on a host without NVIDIA's toolkit.", _line("--gpus", "all")),
+    DockerFault(
+        "no-gpu-runtime",
+        "nvidia-runtime-missing",
+        "--gpus is given on a host without NVIDIA's toolkit.",
+        _line("--gpus", "all"),
+    ),
     DockerFault("engine-not-running", "docker-not-running", "Docker was not started.", _no_engine),
     DockerFault("no-permission", "permission-denied", "The user may not open Docker's socket.", _no_right),
     DockerFault("exits-at-once", "container-exited-at-once", "The line ends with the image's name.", _line(command="")),
-    DockerFault("option-misplaced", "bad-command-line-option", "An option of tritonserver's is misspelt.", _line(command="tritonserver --model-repositroy=/models")),
-    DockerFault("entry-point-wrong", "container-command-not-found", "--entrypoint names a program that the image does not have.", _line("--entrypoint", "tritonsever")),
-    DockerFault("command-wrong", "container-command-not-found", "The command is misspelt.", _line(command="tritonsever --model-repository=/models")),
-    DockerFault("memory", "container-oom-killed", "The container has less memory than the program needs.", _line("--memory", "48m", command="python3 -c print(len(bytearray(300_000_000)))")),
-    DockerFault("disk-full", "disk-full", "The disk that the cache lies on is full.", _line("--mount", "type=tmpfs,target=/root/.cache/huggingface,tmpfs-size=65536", command="dd if=/dev/zero of=/root/.cache/huggingface/weights bs=1M count=1")),
-    DockerFault("mount-unreadable", "repository-unreadable", "The container's user may not read the repository.", _unreadable),
-)  # fmt: skip
+    DockerFault(
+        "option-misspelt",
+        "bad-command-line-option",
+        "An option of tritonserver's is misspelt.",
+        _line(command="tritonserver --model-repositroy=/models"),
+    ),
+    DockerFault(
+        "entry-point-wrong",
+        "container-command-not-found",
+        "--entrypoint names a program that the image does not have.",
+        _line("--entrypoint", "tritonsever"),
+    ),
+    DockerFault(
+        "command-wrong",
+        "container-command-not-found",
+        "The command is misspelt.",
+        _line(command="tritonsever --model-repository=/models"),
+    ),
+    DockerFault(
+        "memory",
+        "container-oom-killed",
+        "The container is given less memory than the program needs.",
+        _line("--memory", "48m", command="python3 -c print(len(bytearray(300_000_000)))"),
+    ),
+    DockerFault(
+        "disk-full",
+        "disk-full",
+        "The disk that the cache lies on is full.",
+        _line(
+            *("--mount", "type=tmpfs,target=/root/.cache/huggingface,tmpfs-size=65536"),
+            command="dd if=/dev/zero of=/root/.cache/huggingface/weights bs=1M count=1",
+        ),
+    ),
+    DockerFault(
+        "mount-unreadable",
+        "repository-unreadable",
+        "The repository is its owner's alone, and the container runs as somebody else.",
+        _unreadable,
+    ),
+)
 DOCKER_FAULTS: Mapping[str, DockerFault] = {fault.name: fault for fault in _ALL}

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +26,8 @@ import requests
 
 from tritonlab.errors import ClientError, ServerFailed, TritonlabError
 from tritonlab.repository import ModelRepository
-from tritonlab.servers.local import LocalServer
+from tritonlab.servers import serve
+from tritonlab.servers.kept import KeptServer
 from tritonlab.servers.ports import HOST
 
 WEIGHTS = "weights"
@@ -46,6 +46,7 @@ class Fault:
         arguments: further arguments of tritonserver.
         environment: further variables of the server.
         meanwhile: holds while the server starts and runs.
+        only: the target that it shows on; empty if on any that starts a server.
         strike: what is done to the server once it is ready, returning what a client is told; without it the start
             fails.
     """
@@ -56,42 +57,47 @@ class Fault:
     change: Callable[[Path], None] = lambda model: None
     arguments: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
-    meanwhile: Callable[[LocalServer], AbstractContextManager[object]] = lambda server: nullcontext()
-    strike: Callable[[LocalServer, str], str] | None = None
+    meanwhile: Callable[[KeptServer], AbstractContextManager[object]] = lambda server: nullcontext()
+    only: str = ""
+    strike: Callable[[KeptServer, str], str] | None = None
 
 
 @contextmanager
-def plant(fault: Fault, repository: ModelRepository, model: str) -> Iterator[LocalServer]:
-    """Put a fault in and start a server of the local target on the model; at the end the model's folder is as before.
+def plant(fault: Fault, repository: ModelRepository, model: str, target: str = "local") -> Iterator[KeptServer]:
+    """Put a fault in and start a server on the model; at the end the model's folder is as before.
 
     Raises:
         RepositoryError: there is no such model.
-        TritonlabError: the engine is not installed.
+        TritonlabError: the target cannot start a server, or the fault does not show on it.
     """
+    if fault.only not in ("", target):
+        raise TritonlabError(f"{fault.name} does not show on the target {target}.", f"Provoke it on {fault.only}.")
     folder = repository[model].path
     with tempfile.TemporaryDirectory() as kept:
         shutil.copytree(folder, Path(kept) / model)
         try:
             fault.change(folder)
-            with (
-                LocalServer(repository.path, [model], {}, fault.arguments, fault.environment, None) as server,
-                fault.meanwhile(server),
-            ):
-                yield server
+            with serve(repository, [model], target, arguments=fault.arguments, environment=fault.environment) as server:
+                if not isinstance(server, KeptServer):
+                    raise TritonlabError(
+                        f"A server at {server.url} is not ours to break.", "Take the target local or docker."
+                    )
+                with fault.meanwhile(server):
+                    yield server
         finally:
             shutil.rmtree(folder)
             shutil.copytree(Path(kept) / model, folder)
 
 
-def provoke(fault: Fault, repository: ModelRepository, model: str) -> str:
+def provoke(fault: Fault, repository: ModelRepository, model: str, target: str = "local") -> str:
     """Let a fault show: the server's log, and below it what a client was told.
 
     Raises:
         RepositoryError: there is no such model.
         ServerFailed: the start failed of a server that was to be struck once it was ready.
-        TritonlabError: the engine is not installed, or the server came up in spite of the fault.
+        TritonlabError: as `plant`, or the server came up in spite of the fault.
     """
-    with plant(fault, repository, model) as server:
+    with plant(fault, repository, model, target) as server:
         told = ""
         try:
             server.wait_ready(quiet=True)
@@ -165,25 +171,25 @@ def _forbid(model: Path) -> None:
     _path(model).chmod(0)
 
 
-def _kill(name: str) -> Callable[[LocalServer, str], str]:
+def _kill(name: str) -> Callable[[KeptServer, str], str]:
     """SIGKILL to the server's process of that name while an answer is on its way."""
 
-    def strike(server: LocalServer, model: str) -> str:
+    def strike(server: KeptServer, model: str) -> str:
         answer = server.client.stream(model, "Hello", max_tokens=900, ignore_eos=True)
         with closing(answer), suppress(ClientError):
             next(iter(answer))
             for pid, command in server.processes().items():
                 if command and Path(command.split()[0]).name == name:
-                    os.kill(pid, signal.SIGKILL)
+                    server.kill(pid)
         return _ask(model)(server, model)
 
     return strike
 
 
-def _ask(name: str = "", prompt: str = "Hello", **parameters: Any) -> Callable[[LocalServer, str], str]:
+def _ask(name: str = "", prompt: str = "Hello", **parameters: Any) -> Callable[[KeptServer, str], str]:
     """A request that fails."""
 
-    def strike(server: LocalServer, model: str) -> str:
+    def strike(server: KeptServer, model: str) -> str:
         try:
             answer = server.client.generate(name or model, prompt, **parameters)
         except ClientError as error:
@@ -193,16 +199,16 @@ def _ask(name: str = "", prompt: str = "Hello", **parameters: Any) -> Callable[[
     return strike
 
 
-def _ask_for_one_answer(server: LocalServer, model: str) -> str:
+def _ask_for_one_answer(server: KeptServer, model: str) -> str:
     tensor = {"name": "text_input", "shape": [1], "datatype": "BYTES", "data": ["Hello"]}
     url = f"{server.client.url}/v2/models/{model}/infer"
     return requests.post(url, json={"inputs": [tensor]}, timeout=10).text
 
 
-def _take(service: str) -> Callable[[LocalServer], AbstractContextManager[object]]:
+def _take(service: str) -> Callable[[KeptServer], AbstractContextManager[object]]:
     """Take the port of a service after the server has been given it, and before it opens it."""
 
-    def meanwhile(server: LocalServer) -> AbstractContextManager[object]:
+    def meanwhile(server: KeptServer) -> AbstractContextManager[object]:
         address = {
             "http": server.client.url,
             "grpc": f"grpc://{server.client.grpc_url}",
@@ -349,12 +355,13 @@ _ALL = (
         "The stub is told to take more shared memory than there is.",
         arguments=["--backend-config=python,shm-default-byte-size=900000000000"],
     ),
-    Fault("http-port", "port-in-use", "Another server has the HTTP port.", meanwhile=_take("http")),
-    Fault("grpc-port", "port-in-use", "Another server has the gRPC port.", meanwhile=_take("grpc")),
+    Fault("http-port", "port-in-use", "Another server has the HTTP port.", only="local", meanwhile=_take("http")),
+    Fault("grpc-port", "port-in-use", "Another server has the gRPC port.", only="local", meanwhile=_take("grpc")),
     Fault(
         "metrics-port",
         "port-in-use",
         "Another server has the metrics port.",
+        only="local",
         meanwhile=_take("metrics"),
         # Triton says so and serves on, without metrics.
         strike=lambda server, model: "",

@@ -37,8 +37,10 @@ class FaultLab:
         cases: the cases so far.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], seed: int = 0, cases: Sequence[str] = CASES) -> None:
-        """`seed` decides which faults come, and in which order; `cases` names those to draw from.
+    def __init__(
+        self, folder: str | os.PathLike[str], seed: int = 0, cases: Sequence[str] = CASES, target: str = "auto"
+    ) -> None:
+        """`seed` decides which faults come, and in which order; `cases` names those to draw from; `target` is serve's.
 
         Raises:
             CourseError: there is no such fault, or it does not lie in the model's folder.
@@ -47,6 +49,7 @@ class FaultLab:
             raise CourseError(f"The lab has no case {', '.join(sorted(unknown))}.", f"It has {', '.join(CASES)}.")
         self.folder = Path(folder)
         self.cases: list[Case] = []
+        self._target = target
         self._faults = [FAULTS[name] for name in random.Random(seed).sample(cases, len(cases))]
 
     def next(self) -> Case:
@@ -57,7 +60,7 @@ class FaultLab:
         """
         if not self._faults:
             raise CourseError("You have met every fault of this lab.", "Begin again with another seed.")
-        case = Case(self._faults.pop(0), self.folder / f"case-{len(self.cases) + 1}")
+        case = Case(self._faults.pop(0), self.folder / f"case-{len(self.cases) + 1}", self._target)
         self.cases.append(case)
         return case
 
@@ -78,12 +81,12 @@ class Case:
         answers: how many answers were given.
     """
 
-    def __init__(self, fault: Fault, folder: Path) -> None:
+    def __init__(self, fault: Fault, folder: Path, target: str) -> None:
         self.repository = ModelRepository(folder / "model_repository")
         self.repository.add(VllmModel(MODEL, model=tutor_model(), **SETTINGS))
         self.log = folder / "server-1.log"
         self.named, self.mended, self.answers = False, False, 0
-        self._fault, self._folder, self._tries = fault, folder, 0
+        self._fault, self._folder, self._target, self._tries = fault, folder, target, 0
         self._tried: dict[Path, bytes] = {}
         fault.change(self.model)
         self.retry()
@@ -119,7 +122,7 @@ class Case:
         self._tried = content
         self._tries += 1
         self.log = self._folder / f"server-{self._tries}.log"
-        with serve(self.repository, [MODEL], "local", log=self.log) as server:
+        with serve(self.repository, [MODEL], self._target, log=self.log) as server:
             try:
                 server.wait_ready(quiet=True)
             except ServerFailed:

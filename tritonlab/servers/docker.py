@@ -124,20 +124,24 @@ class DockerServer(KeptServer):
 
     def _line(self, name: str, wanted: Mapping[str, int], environment: Mapping[str, str]) -> DockerRun:
         host = self.engine.host
-        published = [f"{host}:{wanted.get(service, '')}:{port}" for service, port in PORTS.items()]
+        mounts = [_bind(self._repository, MODELS)]
+        mounts += [_bind(folder, str(folder)) for folder in _folders(self._repository)]
+        mounts += [f"type=volume,source={volume},target={folder}" for volume, folder in CACHES.items()]
         tokens = [TOKEN] if TOKEN in os.environ and TOKEN not in environment else []
-        has_gpus = self.engine.has_gpus and name != image.NAME
-        self._words = [
-            "docker", "run", "--detach", *(["--gpus", "all"] if has_gpus else []),
-            *(word for port in published for word in ("--publish", port)),
-            *(word for variable in (*tokens, *environment) for word in ("--env", variable)),
-            "--mount", _bind(self._repository, MODELS),
-            *(word for folder in _folders(self._repository) for word in ("--mount", _bind(folder, str(folder)))),
-            *(w for volume, folder in CACHES.items() for w in ("--mount", f"type=volume,source={volume},target={folder}")),
-            "--shm-size", SHM_SIZE, "--workdir", str(Path.cwd()).replace("$", "$$"),
-            "--label", f"{LABEL}={self._id}", "--name", f"tritonlab-{self._id}",
-            name, *(word.replace("$", "$$") for word in self.command),
-        ]  # fmt: skip
+        options = [
+            *(("--publish", f"{host}:{wanted.get(service, '')}:{port}") for service, port in PORTS.items()),
+            *(("--env", variable) for variable in (*tokens, *environment)),
+            *(("--mount", mount) for mount in mounts),
+            ("--shm-size", SHM_SIZE),
+            ("--workdir", str(Path.cwd())),
+            ("--label", f"{LABEL}={self._id}"),
+            ("--name", f"tritonlab-{self._id}"),
+        ]
+        if self.engine.has_gpus and name != image.NAME:
+            options.insert(0, ("--gpus", "all"))
+        words = [word for option in options for word in option]
+        # Compose's notation, in which a dollar is doubled.
+        self._words = [word.replace("$", "$$") for word in ("docker", "run", "--detach", *words, name, *self.command)]
         return DockerRun.of(self._words)
 
     def _say(self, order: Mapping[str, object]) -> None:
@@ -241,7 +245,7 @@ def _pull(engine: engines.DockerEngine, name: str, progress: Progress) -> None:
 def _bind(source: Path, target: str) -> str:
     if "," in str(source):
         raise TritonlabError(f"Docker cannot be told of {source}: its name has a comma.", "Rename the folder.")
-    return f"type=bind,source={source},target={target},readonly".replace("$", "$$")
+    return f"type=bind,source={source},target={target},readonly"
 
 
 def _folders(repository: Path) -> Iterator[Path]:
