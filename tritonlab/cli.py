@@ -99,8 +99,8 @@ def image_build(
     from tritonlab.progress import Progress
     from tritonlab.servers import engines, image
 
-    with Progress() as progress:
-        built = image.build(engines.connect(), progress, base or image.BASE, anew=anew)
+    with engines.connect() as engine, Progress() as progress:
+        built = image.build(engine, progress, base or image.BASE, anew=anew)
     print(built)
 
 
@@ -109,7 +109,8 @@ def image_show() -> None:
     """Show the CPU image's size and layers. Exit code 1 when there is none."""
     from tritonlab.servers import engines, image
 
-    found = image.find(engines.connect())
+    with engines.connect() as engine:
+        found = image.find(engine)
     print(found or f"{image.NAME} is not there; `tritonlab image build` makes it")
     raise typer.Exit(0 if found else 1)
 

@@ -172,7 +172,7 @@ def _no_right(engine: engines.DockerEngine, image: str, folder: Path) -> str:
 
 def _connect() -> str:
     try:
-        engines.connect()
+        engines.connect().close()
     except DockerError as error:
         return error.what
     raise TritonlabError("The engine answers in spite of the fault.", "Look at the fault.")

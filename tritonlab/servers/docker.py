@@ -111,11 +111,7 @@ class DockerServer(KeptServer):
     def kill(self, pid: int) -> None:
         """SIGKILL to one of the server's `processes`, to see what happens then."""
         with engines.explained():
-            if pid == 1:  # which nothing in the container itself can kill
-                self._container.kill("SIGKILL")
-            else:
-                program = f"import os; os.kill({int(pid)}, 9)"
-                self._container.exec_run(["python3", "-c", program], user="root")
+            self._container.exec_run(["python3", "-c", f"import os; os.kill({int(pid)}, 9)"], user="root")
 
     @cached_property
     def _container(self) -> Container:
@@ -139,7 +135,9 @@ class DockerServer(KeptServer):
         ]
         if self.engine.has_gpus and name != image.NAME:
             options.insert(0, ("--gpus", "all"))
-        words = [word for option in options for word in option]
+        # The kernel passes no signal to process 1 that it has no handler for yet: without an init, a server that is
+        # told to stop while it starts would have to be killed.
+        words = ["--init", *(word for option in options for word in option)]
         # Compose's notation, in which a dollar is doubled.
         self._words = [word.replace("$", "$$") for word in ("docker", "run", "--detach", *words, name, *self.command)]
         return DockerRun.of(self._words)
@@ -178,6 +176,7 @@ class DockerServer(KeptServer):
         super()._clean()
         with suppress(DockerError):  # an engine that is gone has nothing left of it
             container_keeper.remove(self.engine, self._id)
+        self.engine.close()
 
 
 def provide(engine: engines.DockerEngine, name: str | None, progress: Progress) -> str:

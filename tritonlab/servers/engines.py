@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from tritonlab.errors import DockerError
@@ -24,7 +24,7 @@ FIRST_ANSWER_S = 5
 
 @dataclass(frozen=True)
 class DockerEngine:
-    """An engine that answers.
+    """An engine that answers. A `with` block closes the connections to it.
 
     Attributes:
         client: the docker SDK's client for it.
@@ -33,6 +33,16 @@ class DockerEngine:
 
     client: docker.DockerClient
     address: str
+
+    def close(self) -> None:
+        """Close the connections to it."""
+        self.client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def host(self) -> str:
@@ -163,7 +173,6 @@ def _reach(address: str, tls: Any = False) -> DockerEngine:
         client = docker.DockerClient(
             base_url=address, tls=tls, timeout=FIRST_ANSWER_S, use_ssh_client=address.startswith("ssh://")
         )
-        client.ping()
     except (docker.errors.DockerException, requests.RequestException, OSError) as error:
         failed = "Permission denied at" if "Permission denied" in str(error) else "Cannot connect to"
         raise refusal(f"docker: {failed} the Docker daemon at {address}: {error}") from None

@@ -71,7 +71,8 @@ def stop(server_id: str) -> None:
     if server_id in _labelled():
         from tritonlab.servers import container_keeper, engines
 
-        container_keeper.remove(engines.connect(), server_id)
+        with engines.connect() as engine:
+            container_keeper.remove(engine, server_id)
 
 
 def _kept() -> Iterator[Path]:
@@ -100,6 +101,7 @@ def _labelled() -> set[str]:
     from tritonlab.servers import docker, engines
 
     try:
-        return docker.labelled(engines.connect())
+        with engines.connect() as engine:
+            return docker.labelled(engine)
     except DockerError:
         return set()

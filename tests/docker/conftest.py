@@ -1,0 +1,71 @@
+"""A real engine with the CPU image; without one these tests are skipped, and CI sees to it that there is one."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import tutor_repository
+from tritonlab import ModelRepository, serve
+from tritonlab.errors import DockerError
+from tritonlab.servers import engines, image
+from tritonlab.servers.docker import DockerServer
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[engines.DockerEngine]:
+    try:
+        found = engines.connect()
+    except DockerError as error:
+        pytest.skip(f"no Docker engine: {error.what}")
+    built = image.find(found)
+    if built is None or not built.is_current:
+        pytest.skip("the engine has no current CPU image: `tritonlab image build` makes it")
+    with found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> ModelRepository:
+    return tutor_repository(tmp_path_factory.mktemp("repository") / "models", "tutor")
+
+
+@pytest.fixture(scope="session")
+def server(engine: engines.DockerEngine, repository: ModelRepository) -> Iterator[DockerServer]:
+    with serve(repository, models=["tutor"], target="docker") as handle:
+        assert isinstance(handle, DockerServer)
+        handle.wait_ready()
+        yield handle
+
+
+@pytest.fixture
+def echo(tmp_path: Path) -> Path:
+    """A repository with one small Python model, which starts in a second."""
+    folder = tmp_path / "echo_repository"
+    (folder / "echo" / "1").mkdir(parents=True)
+    (folder / "echo" / "config.pbtxt").write_text(ECHO_CONFIG)
+    (folder / "echo" / "1" / "model.py").write_text(ECHO_MODEL)
+    return folder
+
+
+ECHO_CONFIG = """
+name: "echo"
+backend: "python"
+max_batch_size: 0
+input [ { name: "text_input" data_type: TYPE_STRING dims: [ 1 ] } ]
+output [ { name: "text_output" data_type: TYPE_STRING dims: [ 1 ] } ]
+"""
+ECHO_MODEL = """
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        inputs = [pb_utils.get_input_tensor_by_name(request, "text_input") for request in requests]
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("text_output", given.as_numpy())]) for given in inputs]
+"""
