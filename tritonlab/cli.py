@@ -41,13 +41,26 @@ def main() -> None:
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    mount: Annotated[Path | None, typer.Option(help="Also try whether Docker sees this folder.")] = None,
+) -> None:
     """What this machine can run. Exit code 1 when something is missing."""
     from tritonlab import doctor as look
 
+    if mount is not None:
+        _try_mount(mount)
     report = look()
     print(report)
     raise typer.Exit(0 if report.healthy else 1)
+
+
+def _try_mount(folder: Path) -> None:
+    from tritonlab.docker_checks import mount_test
+    from tritonlab.servers import engines
+
+    with engines.connect() as engine:
+        names = mount_test(engine, folder.absolute())
+    print(f"A container sees {folder}. It holds:", *(f"  {name}" for name in names or ["nothing"]), sep="\n")
 
 
 @engine_app.command("install")

@@ -51,6 +51,12 @@ def contents(image: str) -> tuple[Release, Engine | None] | None:
     return release, engine
 
 
+def newest(driver: str) -> Release | None:
+    """The newest release whose vLLM image's CUDA comes with a driver that is no newer than this one."""
+    fitting = (release for release in releases().values() if not is_older(driver, release.vllm.driver))
+    return next(fitting, None)
+
+
 def is_older(version: str, than: str) -> bool:
     """Whether a dotted version is older than another: "572.83" than "575.51.03"."""
     return _numbers(version) < _numbers(than)

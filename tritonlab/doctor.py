@@ -2,74 +2,21 @@
 
 from __future__ import annotations
 
-import html
-import shutil
-import subprocess
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import overload
+from collections.abc import Callable, Iterator
 
+from tritonlab import gpus
+from tritonlab.checkup import Finding, Report
 from tritonlab.errors import TritonlabError
 
 MEMORY_GB = 4.0  # tritonserver with vLLM, the tutor model and 1 GiB of KV cache took 2.6 GB
-COMMAND_TIMEOUT_S = 5.0
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing looked at. `status` is "ok", "warning" or "FAIL"; `fix` says what to do unless it is "ok"."""
-
-    status: str
-    what: str
-    found: str
-    fix: str = ""
-
-
-class Report(Sequence[Finding]):
-    """What `doctor` found, with a table for notebooks and lines for a terminal."""
-
-    def __init__(self, findings: Sequence[Finding]) -> None:
-        self._findings = tuple(findings)
-
-    @property
-    def healthy(self) -> bool:
-        """Nothing failed."""
-        return all(finding.status != "FAIL" for finding in self)
-
-    @overload
-    def __getitem__(self, index: int) -> Finding: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Finding]: ...
-    def __getitem__(self, index: int | slice) -> Finding | Sequence[Finding]:
-        return self._findings[index]
-
-    def __len__(self) -> int:
-        return len(self._findings)
-
-    def __repr__(self) -> str:
-        lines = []
-        for finding in self:
-            lines.append(f"{finding.status:8} {finding.what}: {finding.found}")
-            if finding.fix:
-                lines.append(f"{'':8} -> {finding.fix}")
-        return "\n".join(lines)
-
-    def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td><b>{html.escape(f.status)}</b></td><td>{html.escape(f.what)}</td>"
-            f"<td style='text-align:left'>{html.escape(f.found)}"
-            f"{'<br><i>' + html.escape(f.fix) + '</i>' if f.fix else ''}</td></tr>"
-            for f in self
-        )
-        return f"<table><thead><tr><th>status</th><th>what</th><th>found</th></tr></thead>{rows}</table>"
 
 
 def doctor() -> Report:
     """Look at what the targets need: the local engine, its machine, and what the others would use.
 
-    Never raises, and takes a second or two.
+    Never raises, and takes a few seconds at most.
     """
-    return Report([look() for look in (_machine, _engine, _memory, _gpu, _docker)])
+    return Report([*(look() for look in (_machine, _engine, _memory, _gpu)), *_docker()])
 
 
 def _machine() -> Finding:
@@ -108,27 +55,11 @@ def _memory() -> Finding:
 
 
 def _gpu() -> Finding:
-    answer = _ask(["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"])
-    if answer is None:
-        return Finding("ok", "NVIDIA GPU", "none: the course runs on the processor")
-    return Finding("ok", "NVIDIA GPU", answer.replace("\n", "; "))
+    found = gpus.ask("name", "memory.total", "driver_version")
+    return Finding("ok", "NVIDIA GPU", "; ".join(found) or "none: the course runs on the processor")
 
 
-def _docker() -> Finding:
-    answer = _ask(["docker", "version", "--format", "{{.Server.Version}}"])
-    if answer is None:
-        return Finding("ok", "Docker engine", "none that answers: the local target does without")
-    return Finding("ok", "Docker engine", answer)
+def _docker() -> Iterator[Finding]:
+    from tritonlab import docker_checks
 
-
-def _ask(command: list[str]) -> str | None:
-    """What a command prints, or None when it is not there, fails or takes too long."""
-    if shutil.which(command[0]) is None:
-        return None
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=COMMAND_TIMEOUT_S, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
+    return docker_checks.look(gpus.driver())

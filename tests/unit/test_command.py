@@ -102,7 +102,7 @@ def test_the_line_of_the_guides() -> None:
     assert run.values("--mount")[0] == r"type=bind,source=C:\Users\me\triton_project\model_repository,target=/models"
     assert '"HUGGING_FACE_HUB_TOKEN=${HF_TOKEN}"' in run.render("bash")
     assert "%HF_TOKEN%" in run.render("cmd")
-    assert [advice.part for advice in run.lint()] == ["-p 8000:8000", "-p 8001:8001", "-p 8002:8002", "--rm"]
+    assert [advice.part for advice in run.lint()] == ["-p 8000:8000", "-p 8001:8001", "-p 8002:8002", run.image, "--rm"]
 
 
 def test_every_part_is_explained() -> None:
@@ -148,6 +148,7 @@ def test_what_cannot_be_read_is_refused_in_words(line: str, told: str) -> None:
         ("docker run --gpus all myvllm:1", "myvllm:1"),
         ("docker run x", "x"),
         ("docker run host:5000/x", "host:5000/x"),
+        ("docker run x/tritonserver:1 tritonserver --model-repository=/models", "x/tritonserver:1"),
     ],
 )
 def test_lint_finds(line: str, part: str) -> None:
@@ -161,8 +162,8 @@ def test_lint_finds(line: str, part: str) -> None:
     "line",
     [
         "docker run -p 127.0.0.1:8000:8000 -p [::1]:8001:8001 -e HF_TOKEN x:1",
-        "docker run --gpus all --mount type=bind,source=/a,target=/models nvcr.io/nvidia/tritonserver:25.06-py3 "
-        "tritonserver --model-repository=/models/sub --model-control-mode=explicit --load-model=a",
+        "docker run --gpus all --shm-size=1g --mount type=bind,source=/a,target=/models "
+        "nvcr.io/nvidia/tritonserver:25.06-py3 tritonserver --model-repository=/models/sub --model-control-mode=explicit --load-model=a",
         "docker run -v cache:/root x@sha256:abc",
     ],
 )
@@ -199,3 +200,82 @@ def test_options_are_named_once() -> None:
     assert split("docker  run\t-it # a word", "bash") == ["docker", "run", "-it"]
     with pytest.raises(CommandError, match="no shell"):
         DockerRun("x").render("fish")
+
+
+EVERYTHING = r"""
+docker run -d --gpus '"device=0,1"' -p 127.0.0.1:8000:8000 -p 8001 -p [::1]:8002:8002/tcp --env HF_TOKEN --env A=b=c
+  --mount type=bind,source=/srv/models,target=/models,readonly -v cache:/root/.cache:ro -v ./here:/there
+  --mount type=tmpfs,target=/scratch,tmpfs-size=64k --shm-size=1g --ipc host --ulimit memlock=-1 --ulimit stack=1:2
+  --name triton --network llm --user 1000:1000 --label a=b --restart on-failure:3 --entrypoint run --workdir /srv
+  --memory 8g --cpus 1.5 --init --cap-drop ALL --pull never image:1 tritonserver --model-repository=/models
+""".replace("\n", " ")
+
+
+def test_sdk_arguments_make_the_container_that_the_line_does() -> None:
+    """The engine's own configuration, as the docker SDK builds it from the arguments, is the judge."""
+    from docker.models.containers import _create_container_args
+
+    made = DockerRun.parse(EVERYTHING).sdk_arguments({"HF_TOKEN": "secret"})
+    assert made["environment"] == {"HF_TOKEN": "secret", "A": "b=c"}
+    config = _create_container_args({**made, "version": "1.41"})
+    host = config["host_config"]
+    assert host["PortBindings"]["8000/tcp"] == [{"HostIp": "127.0.0.1", "HostPort": "8000"}]
+    assert host["PortBindings"]["8001/tcp"][0]["HostPort"] in ("", None)
+    assert host["PortBindings"]["8002/tcp"] == [{"HostIp": "::1", "HostPort": "8002"}]
+    assert host["DeviceRequests"][0]["DeviceIDs"] == ["0", "1"]
+    assert [(m["Type"], m["Target"], m["ReadOnly"]) for m in host["Mounts"]] == [
+        ("bind", "/models", True),
+        ("volume", "/root/.cache", True),
+        ("bind", "/there", False),
+        ("tmpfs", "/scratch", False),
+    ]
+    assert host["Mounts"][3]["TmpfsOptions"] == {"SizeBytes": 65536}
+    assert (host["ShmSize"], host["Memory"], host["NanoCpus"]) == (1 << 30, 8 << 30, 1_500_000_000)
+    assert host["RestartPolicy"] == {"Name": "on-failure", "MaximumRetryCount": 3}
+    assert [dict(limit) for limit in host["Ulimits"]] == [
+        {"Name": "memlock", "Soft": -1, "Hard": -1},
+        {"Name": "stack", "Soft": 1, "Hard": 2},
+    ]
+    assert (host["NetworkMode"], host["IpcMode"], host["Init"], host["CapDrop"]) == ("llm", "host", True, ["ALL"])
+    assert (config["user"], config["working_dir"], config["entrypoint"]) == ("1000:1000", "/srv", ["run"])
+
+
+def test_variables_are_put_in_and_asked_for() -> None:
+    run = DockerRun.parse("docker run -v \"$DATA/models:/models\" --env HF_TOKEN x:1 echo '$5'")
+    made = run.sdk_arguments({"DATA": "/srv"})
+    assert made["mounts"][0]["Source"] == "/srv/models"
+    assert made["command"] == ["echo", "$5"]
+    assert "environment" not in made, "a name whose variable is not set sets nothing, as in docker run"
+    with pytest.raises(CommandError, match="DATA is not set"):
+        run.sdk_arguments({})
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("docker run -p eight:8000 x:1", "is no port"),
+        ("docker run --gpus some x:1", "cannot be read"),
+        ("docker run --volumes-from a x:1", "cannot say --volumes-from"),
+        ("docker run --env-file /nowhere x:1", "cannot be read"),
+    ],
+)
+def test_what_the_sdk_cannot_be_told_is_refused_in_words(line: str, told: str) -> None:
+    with pytest.raises(CommandError, match=told):
+        DockerRun.parse(line).sdk_arguments({})
+
+
+def test_compose_file_says_what_the_line_does() -> None:
+    import yaml
+
+    file = yaml.safe_load(DockerRun.parse(EVERYTHING).compose("llm"))
+    service = file["services"]["llm"]
+    assert service["ports"] == ["127.0.0.1:8000:8000", "8001", "[::1]:8002:8002/tcp"]
+    assert service["environment"] == ["HF_TOKEN", "A=b=c"]
+    assert service["deploy"]["resources"]["reservations"]["devices"] == [
+        {"driver": "nvidia", "device_ids": ["0", "1"], "capabilities": ["gpu"]}
+    ]
+    assert service["volumes"][0] == {"type": "bind", "source": "/srv/models", "target": "/models", "read_only": True}
+    assert file["volumes"] == {"cache": {"name": "cache"}}
+    assert (service["command"], service["restart"]) == (["tritonserver", "--model-repository=/models"], "on-failure:3")
+    with pytest.raises(CommandError, match="--volumes-from"):
+        DockerRun.parse("docker run --volumes-from a x:1").compose()

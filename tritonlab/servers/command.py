@@ -235,6 +235,17 @@ def _gpus(run: DockerRun) -> Iterator[Advice]:
         )
 
 
+def _shared_memory(run: DockerRun) -> Iterator[Advice]:
+    has_triton = "tritonserver" in run.image and run.command[:1] == ("tritonserver",)
+    if has_triton and not run.has("--shm-size") and "host" not in run.values("--ipc"):
+        yield Advice(
+            run.image,
+            "The container has 64 MB of shared memory.",
+            "Triton's Python backend moves tensors through it, and so do the processes of a model on several GPUs.",
+            "--shm-size=1g, or more with tensor_parallel_size above 1.",
+        )
+
+
 def _removal(run: DockerRun) -> Iterator[Advice]:
     if run.has("--rm") and run.has("--detach"):
         yield Advice(
@@ -336,7 +347,7 @@ def _contents(image: str) -> str:
     return f"the image: Triton {release.triton}{inside}"
 
 
-_LOOKS = (_secrets, _ports, _gpus, _repository, _removal, _mounts, _image, _release)
+_LOOKS = (_secrets, _ports, _gpus, _repository, _shared_memory, _removal, _mounts, _image, _release)
 
 
 def _mount(value: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tritonlab import compatibility
+from tritonlab import compatibility, gpus
 from tritonlab.client import Client
 from tritonlab.engine import Progress
 from tritonlab.engine.tutor import MODEL
@@ -216,7 +216,10 @@ def labelled(engine: engines.DockerEngine) -> set[str]:
 
 
 def _newest_image() -> str:
-    return f"nvcr.io/nvidia/tritonserver:{next(iter(compatibility.releases()))}-vllm-python-py3"
+    """NVIDIA's newest image that the table says suits this machine's driver, or the newest if that is not known."""
+    driver = gpus.driver()
+    release = (compatibility.newest(driver) if driver else None) or next(iter(compatibility.releases().values()))
+    return f"nvcr.io/nvidia/tritonserver:{release.tag}-vllm-python-py3"
 
 
 def _pull(engine: engines.DockerEngine, name: str, progress: Progress) -> None:

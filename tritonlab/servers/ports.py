@@ -33,7 +33,7 @@ def check(wanted: Mapping[str, int]) -> dict[str, int]:
     for service, port in wanted.items():
         if not isinstance(port, int) or not 0 < port < 65_536:
             raise TritonlabError(f"{port!r} is no port for {service}.", "Ports are numbers from 1 to 65535.")
-        if not _is_free(port):
+        if not is_free(port):
             raise TritonlabError(
                 f"Port {port}, wanted for {service}, is taken on {HOST}.",
                 f"See who holds it with `ss -ltnp sport = :{port}`, or leave the port out to get a free one.",
@@ -51,12 +51,13 @@ def choose(wanted: Mapping[str, int]) -> dict[str, int]:
     for service in SERVICES:
         while service not in chosen:
             port = random.choice(CHOICE)
-            if port not in chosen.values() and _is_free(port):
+            if port not in chosen.values() and is_free(port):
                 chosen[service] = port
     return chosen
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether a server could listen there."""
     with socket.socket() as probe:
         # As a server does: a port whose last connections are still closing counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
