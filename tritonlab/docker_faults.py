@@ -115,7 +115,7 @@ def _refused(engine: engines.DockerEngine, run: DockerRun) -> str:
     try:
         return start(engine, run)
     except DockerError as error:
-        return error.what
+        return error.said
 
 
 def _mount_of_nothing(engine: engines.DockerEngine, image: str, folder: Path) -> str:
@@ -145,7 +145,7 @@ def _unknown_image(engine: engines.DockerEngine, image: str, folder: Path) -> st
     try:
         return provide(engine, f"{image}-misspelt", lambda sentence, fraction: None)
     except DockerError as error:
-        return error.what
+        return error.said
 
 
 def _no_engine(engine: engines.DockerEngine, image: str, folder: Path) -> str:
@@ -174,7 +174,7 @@ def _connect() -> str:
     try:
         engines.connect().close()
     except DockerError as error:
-        return error.what
+        return error.said
     raise TritonlabError("The engine answers in spite of the fault.", "Look at the fault.")
 
 
@@ -210,7 +210,7 @@ _ALL = (
         _line("--gpus", "all"),
     ),
     DockerFault("engine-not-running", "docker-not-running", "Docker was not started.", _no_engine),
-    DockerFault("no-permission", "permission-denied", "The user may not open Docker's socket.", _no_right),
+    DockerFault("socket-permission", "permission-denied", "The user may not open Docker's socket.", _no_right),
     DockerFault("exits-at-once", "container-exited-at-once", "The line ends with the image's name.", _line(command="")),
     DockerFault(
         "option-misspelt",

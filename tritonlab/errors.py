@@ -53,7 +53,11 @@ class CommandError(TritonlabError):
 
 
 class DockerError(TritonlabError):
-    """No Docker engine answers, or it refused what was asked of it."""
+    """No Docker engine answers, or it refused what was asked of it; `said` is what it said, word for word."""
+
+    def __init__(self, what: str, fix: str = "", said: str = "") -> None:
+        super().__init__(what, fix)
+        self.said = said or what
 
 
 class ServerFailed(TritonlabError):

@@ -163,7 +163,8 @@ def test_lint_finds(line: str, part: str) -> None:
     [
         "docker run -p 127.0.0.1:8000:8000 -p [::1]:8001:8001 -e HF_TOKEN x:1",
         "docker run --gpus all --shm-size=1g --mount type=bind,source=/a,target=/models "
-        "nvcr.io/nvidia/tritonserver:25.06-py3 tritonserver --model-repository=/models/sub --model-control-mode=explicit --load-model=a",
+        "nvcr.io/nvidia/tritonserver:25.06-py3 "
+        "tritonserver --model-repository=/models/sub --model-control-mode=explicit --load-model=a",
         "docker run -v cache:/root x@sha256:abc",
     ],
 )

@@ -12,6 +12,7 @@ import pytest
 
 from tritonlab import read_log
 from tritonlab.course.paths import data
+from tritonlab.docker_faults import DOCKER_FAULTS, DockerFault
 from tritonlab.errors import LogUnreadable
 from tritonlab.faults import FAULTS, Fault
 from tritonlab.logs import follow
@@ -42,8 +43,15 @@ def test_recorded_fault_is_named(fault: Fault) -> None:
     assert (report.verdict, report.findings[0].id) == ("failed", fault.cause)
 
 
+@pytest.mark.parametrize("fault", DOCKER_FAULTS.values(), ids=lambda fault: fault.name)
+def test_recorded_docker_fault_is_named(fault: DockerFault) -> None:
+    report = read_log(LOGS / "docker-faults" / f"{fault.name}.log")
+    assert (report.verdict, report.findings[0].id) == ("failed", fault.cause)
+
+
 def test_no_recording_is_without_its_fault() -> None:
     assert {path.stem for path in (LOGS / "faults").iterdir()} == set(FAULTS)
+    assert {path.stem for path in (LOGS / "docker-faults").iterdir()} == set(DOCKER_FAULTS)
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.id)

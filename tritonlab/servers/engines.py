@@ -117,9 +117,10 @@ def refusal(said: str) -> DockerError:
 
     findings = read_log([said]).findings
     if not findings:
-        return DockerError(said, "Docker's own log tells more: journalctl -u docker, or Docker Desktop's diagnostics.")
+        fix = "Docker's own log tells more: journalctl -u docker, or Docker Desktop's diagnostics."
+        return DockerError(said, fix, said)
     fix = " ".join(filter(None, [findings[0].fix, findings[0].on.get("docker", "")]))
-    return DockerError(f"{findings[0].title}. {said}", fix)
+    return DockerError(f"{findings[0].title}. {said}", fix, said)
 
 
 def _named() -> tuple[str, Any] | None:
