@@ -14,7 +14,7 @@ from tritonlab.doctor import doctor
 if TYPE_CHECKING:
     from tritonlab.client import Client
     from tritonlab.course import check, data, expect_error, show, tutor_model, workspace
-    from tritonlab.course.lab import FaultLab
+    from tritonlab.course.lab import FaultLab, docker_says
     from tritonlab.errors import TritonlabError
     from tritonlab.logs import read_log
     from tritonlab.repository import ModelRepository
@@ -32,6 +32,7 @@ __all__ = [
     "VllmModel",
     "check",
     "data",
+    "docker_says",
     "doctor",
     "expect_error",
     "read_log",
@@ -50,6 +51,7 @@ _HOMES = {
     "VllmModel": "tritonlab.vllm",
     "check": "tritonlab.course",
     "data": "tritonlab.course",
+    "docker_says": "tritonlab.course.lab",
     "expect_error": "tritonlab.course",
     "read_log": "tritonlab.logs",
     "serve": "tritonlab.servers",

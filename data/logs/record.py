@@ -2,7 +2,7 @@
 
 Each is the whole log of one server; in `faults/` what its client was told stands below it, and in `docker-faults/` what
 Docker refused, or how the container ended. Paths and addresses are made neutral; nothing else is changed. Not as root:
-nothing is forbidden to root, and one of the faults is a missing permission. What has docker in its name needs an engine.
+nothing is forbidden to root, and one of the faults is a missing permission. Those of docker need its engine.
 """
 
 from __future__ import annotations

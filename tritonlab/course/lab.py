@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from tritonlab.course.exercises import Reply
-from tritonlab.course.paths import tutor_model
+from tritonlab.course.paths import data, tutor_model
 from tritonlab.errors import CourseError, ServerFailed
 from tritonlab.faults import FAULTS, Fault
 from tritonlab.logs import Rule, read_log, rules
 from tritonlab.repository import ModelRepository
-from tritonlab.servers import serve
+from tritonlab.servers.serve import resolved, serve
 from tritonlab.vllm import VllmModel
 
 CASES = (
@@ -27,6 +27,27 @@ CASES = (
 """The faults that lie in the model's folder, where they can be mended."""
 MODEL = "gemma"
 SETTINGS: dict[str, Any] = {"dtype": "bfloat16", "enforce_eager": True, "max_model_len": 1024}
+
+
+def docker_says(name: str, target: str = "auto") -> str:
+    """What Docker or a container says of a fault of `tritonlab.docker_faults`.
+
+    It is provoked here and now on the docker target; on any other, what was recorded of it is told.
+
+    Raises:
+        CourseError: there is no such fault.
+        DockerError: no engine answers.
+    """
+    from tritonlab.docker_faults import DOCKER_FAULTS, provoke
+    from tritonlab.servers import engines, image
+
+    if name not in DOCKER_FAULTS:
+        raise CourseError(f"Docker has no fault {name!r} here.", f"There are {', '.join(DOCKER_FAULTS)}.")
+    if resolved(target) != "docker":
+        return data(f"logs/docker-faults/{name}.log").read_text(encoding="utf-8")
+    with engines.connect() as engine:
+        image.build(engine)
+        return provoke(DOCKER_FAULTS[name], engine, image.NAME)
 
 
 class FaultLab:

@@ -12,6 +12,14 @@ from tritonlab.servers.base import Server
 TARGETS = ("local", "docker", "auto")
 
 
+def resolved(target: str) -> str:
+    """The target that "auto" stands for: `$TRITONLAB_TARGET` if it is set, else "local"."""
+    if target != "auto":
+        return target
+    wanted = os.environ.get("TRITONLAB_TARGET", "")
+    return "local" if wanted in ("", "auto") else wanted
+
+
 def serve(
     repository: str | os.PathLike[str],
     models: Iterable[str] | None = None,
@@ -39,14 +47,19 @@ def serve(
 
     Raises:
         DockerError: no engine answers, or it refuses what the start needs.
-        TritonlabError: the target is unknown, a port is taken, the repository is missing, the engine is not there,
-            or an argument, a variable or the log's file cannot be used.
+        TritonlabError: the target is unknown, or a URL and more is asked for than to reach it; a port is taken, the
+            repository is missing, the engine is not there, or an argument, a variable or the log's file cannot be used.
     """
-    if target == "auto":
-        wanted = os.environ.get("TRITONLAB_TARGET", "")
-        target = "local" if wanted in ("", "auto") else wanted
+    target = resolved(target)
     if target.startswith(("http://", "https://")):
         from tritonlab.servers.remote import RemoteServer
+
+        if ports or arguments or environment or log or image:
+            raise TritonlabError(
+                f"The server at {target} was started by somebody else: its ports, arguments, environment, log and image "
+                "are not ours to choose.",
+                'Leave them out, or take the target "local" or "docker".',
+            )
 
         return RemoteServer(target, models)
     if target == "local":
