@@ -24,8 +24,8 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 
-course: setup  ## execute every notebook against a real server
-	@$(BIN)/tritonlab run
+course: setup  ## execute every notebook against a real server; in containers with TARGET=docker
+	@$(BIN)/tritonlab run $(if $(TARGET),-p target=$(TARGET))
 
 lab: setup  ## open the course in JupyterLab
 	@$(BIN)/tritonlab lab
@@ -33,6 +33,7 @@ lab: setup  ## open the course in JupyterLab
 test: setup lint  ## run every test, the cheap ones first
 	$(BIN)/python -m pytest tests/unit
 	$(BIN)/python -m pytest tests/integration
+	$(BIN)/python -m pytest tests/docker
 	$(BIN)/python -m pytest tests/notebooks
 
 lint: $(STAMP)  ## format, lint, types, spelling, notebook format

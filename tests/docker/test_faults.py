@@ -10,8 +10,6 @@ from tritonlab.servers import engines, image
 from tritonlab.servers.docker import labelled
 
 
-# The docker SDK leaves its socket open when an engine does not answer.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("name", DOCKER_FAULTS)
 def test_fault_is_named_by_what_is_said(engine: engines.DockerEngine, name: str) -> None:
     before = labelled(engine)

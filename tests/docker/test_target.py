@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -17,7 +18,8 @@ import pytest
 import requests
 
 from tests.integration.conftest import tutor_repository
-from tritonlab import DockerRun, ModelRepository, read_log, serve
+from tritonlab import DockerRun, ModelRepository, doctor, read_log, serve
+from tritonlab.docker_checks import mount_test
 from tritonlab.errors import DockerError, ServerFailed, TritonlabError
 from tritonlab.faults import FAULTS, provoke
 from tritonlab.servers import engines, image
@@ -197,6 +199,34 @@ def test_killed_keeper_is_swept_up_after(engine: engines.DockerEngine, echo: Pat
         assert not held(engine, server._id)
 
 
+@pytest.mark.parametrize("place", ["docker.sock", "podman/podman.sock", "context"])
+def test_engine_is_found(
+    engine: engines.DockerEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """A rootless engine, Podman, and the context that `docker context use` chose."""
+    for name in ("DOCKER_HOST", "DOCKER_CONTEXT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    if place == "context":
+        meta = tmp_path / "contexts" / "meta" / hashlib.sha256(b"lab").hexdigest() / "meta.json"
+        meta.parent.mkdir(parents=True)
+        endpoint = {"Host": engine.address, "SkipTLSVerify": False}
+        meta.write_text(json.dumps({"Name": "lab", "Metadata": {}, "Endpoints": {"docker": endpoint}}))
+        (tmp_path / "config.json").write_text(json.dumps({"currentContext": "lab"}))
+        with engines.connect() as found:
+            assert found.address == engine.address
+        monkeypatch.setenv("DOCKER_CONTEXT", "no-such")
+        with pytest.raises(DockerError, match="no-such"):
+            engines.connect()
+        return
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).symlink_to(engine.address.removeprefix("unix://"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert f"unix://{tmp_path / place}" in list(engines._sockets())
+    with engines.connect() as found:
+        assert found.version == engine.version
+
+
 @pytest.fixture
 def remote(engine: engines.DockerEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The same engine as if it were on another host: over TCP, through a relay on loopback."""
@@ -257,3 +287,13 @@ def test_any_user_can_run_it(engine: engines.DockerEngine) -> None:
     program = "import torch._inductor.codecache, getpass; print(getpass.getuser())"
     line = f"docker run --user 4321:4321 {image.NAME} python3 -c '{program}'"
     assert "exited with code 0" in start(engine, DockerRun.parse(line))
+
+
+def test_doctor_and_the_mount_test(engine: engines.DockerEngine, repository: ModelRepository) -> None:
+    found = {finding.what: finding for finding in doctor()}
+    assert engine.version in found["Docker engine"].found
+    assert image.NAME in found["image"].found
+    names = mount_test(engine, repository.path)
+    assert {"tutor", "tutor/config.pbtxt", "tutor/1/model.json"} <= set(names)
+    with pytest.raises(DockerError, match="cannot find the folder"):
+        mount_test(engine, repository.path / "nowhere")

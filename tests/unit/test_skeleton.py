@@ -92,6 +92,7 @@ def test_public_names_are_pinned() -> None:
             "VllmModel",
             "check",
             "data",
+            "docker_says",
             "doctor",
         ),
         *("expect_error", "read_log", "serve", "show", "tutor_model", "workspace"),
@@ -123,7 +124,7 @@ def test_help_lists_every_target() -> None:
 def test_ci_calls_what_the_readme_names() -> None:
     script, readme = (ROOT / ".ci" / "run").read_text(), (ROOT / "README.md").read_text()
     for command in ("make course", "make test"):
-        assert re.search(rf"^{command}$", script, re.MULTILINE)
+        assert re.search(rf"^{command}( TARGET=docker)?$", script, re.MULTILINE)
         assert command in readme
 
 
@@ -140,6 +141,7 @@ def test_wheel_carries_what_the_package_reads() -> None:
         "from tritonlab.course.exercises import exercises; from tritonlab.vllm import engine_arguments;"
         "assert installer.LOCK.exists() and (MODEL / 'model.safetensors').exists();"
         "from tritonlab.logs import rules; assert rules();"
+        "from tritonlab.servers import image; assert all((image.HERE / name).exists() for name in image.FILES);"
         "assert questions() and exercises() and engine_arguments()"
     )
     subprocess.run([sys.executable, "-c", code], cwd="/", check=True)

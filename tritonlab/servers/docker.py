@@ -133,6 +133,8 @@ class DockerServer(KeptServer):
             ("--label", f"{LABEL}={self._id}"),
             ("--name", f"tritonlab-{self._id}"),
         ]
+        if self.engine.platform:
+            options.append(("--platform", self.engine.platform))
         if self.engine.has_gpus and name != image.NAME:
             options.insert(0, ("--gpus", "all"))
         # The kernel passes no signal to process 1 that it has no handler for yet: without an init, a server that is

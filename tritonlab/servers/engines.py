@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 import sys
 from collections.abc import Iterator
@@ -64,6 +65,11 @@ class DockerEngine:
     @property
     def version(self) -> str:
         return str(self.info.get("ServerVersion", "unknown"))
+
+    @property
+    def platform(self) -> str:
+        """What --platform must say for Triton, which is made for x86-64 here; empty on an engine of that kind."""
+        return "" if self.info.get("Architecture") in ("x86_64", "amd64") else "linux/amd64"
 
     @property
     def has_gpus(self) -> bool:
@@ -166,11 +172,23 @@ def _sockets() -> Iterator[str]:
                 yield f"unix://{path}"
 
 
+def _knock(address: str) -> None:
+    """Raise OSError if nothing listens there; the SDK would raise too, and leave its socket open."""
+    parts = urlsplit(address)
+    if parts.scheme == "unix":
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(FIRST_ANSWER_S)
+            probe.connect(parts.path)
+    elif parts.scheme == "tcp" and parts.hostname:
+        socket.create_connection((parts.hostname, parts.port or 2375), FIRST_ANSWER_S).close()
+
+
 def _reach(address: str, tls: Any = False) -> DockerEngine:
     import docker
     import requests
 
     try:
+        _knock(address)
         client = docker.DockerClient(
             base_url=address, tls=tls, timeout=FIRST_ANSWER_S, use_ssh_client=address.startswith("ssh://")
         )

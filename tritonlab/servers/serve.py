@@ -56,8 +56,8 @@ def serve(
 
         if ports or arguments or environment or log or image:
             raise TritonlabError(
-                f"The server at {target} was started by somebody else: its ports, arguments, environment, log and image "
-                "are not ours to choose.",
+                f"The server at {target} was started by somebody else. Its ports, arguments, environment, log and "
+                "image are not ours to choose.",
                 'Leave them out, or take the target "local" or "docker".',
             )
 

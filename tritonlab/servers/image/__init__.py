@@ -181,7 +181,7 @@ def _built(engine: DockerEngine, context: Path, base: str, *, anew: bool) -> Ite
     with explained():
         steps = engine.client.api.build(
             path=str(context), tag=NAME, buildargs=arguments, labels={INPUTS: _inputs()}, nocache=anew, rm=True,
-            forcerm=True, decode=True, platform=None,
+            forcerm=True, decode=True, platform=engine.platform or None,
         )  # fmt: skip
         said: list[str] = []
         for step in steps:
