@@ -23,7 +23,7 @@ METADATA = {
 KEPT_TAGS = {"parameters", "nbval-ignore-output", "nbval-check-output"}
 # A container's own folder of the Hugging Face cache is no machine's.
 MACHINE_PATH = re.compile(
-    r"/(?:home|root(?!/\.cache/huggingface)|tmp|work|Users|var/folders|opt)/[\w.-]+|[A-Z]:\\\\?Users\\\\?\w"
+    r"/(?:home|root(?!/\.cache/huggingface)|tmp|work|Users|var/folders|opt(?!/tritonserver))/[\w.-]+|[A-Z]:\\\\?Users\\\\?\w"
 )
 MARKDOWN_IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)]*)\)")
 HTML_IMAGE = re.compile(r"<img\b[^>]*>")
