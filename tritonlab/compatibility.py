@@ -30,6 +30,14 @@ class Release:
     vllm: Engine
     tensorrt_llm: Engine | None = None
 
+    @property
+    def builds_engines(self) -> bool:
+        """Whether its TensorRT-LLM image compiles and serves TensorRT engines.
+
+        Those up to TensorRT-LLM 1.2.1 do: the path left TensorRT-LLM's main branch in July 2026.
+        """
+        return self.tensorrt_llm is not None and bool(self.tensorrt_llm.tensorrt)
+
 
 @cache
 def releases() -> dict[str, Release]:

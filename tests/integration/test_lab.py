@@ -42,6 +42,16 @@ def test_lab_refuses_a_case_that_cannot_be_mended_in_the_repository(tmp_path: Pa
         FaultLab(tmp_path, cases=["http-port"])
 
 
+def test_docker_case_is_named_from_what_was_recorded(tmp_path: Path) -> None:
+    lab = FaultLab(tmp_path, cases=["no-gpu-runtime"], target="local")
+    case = lab.next()
+    assert "could not select device driver" in case.log.read_text()
+    assert str(case.log) in repr(case)
+    assert case.answer("port-in-use").right is False
+    assert case.answer("nvidia-runtime-missing").right
+    assert repr(lab) == "1 met, 1 named (0 at the first try), 0 mended"
+
+
 def test_cases_lie_in_the_model_folder_alone() -> None:
     for name in CASES:
         fault = FAULTS[name]

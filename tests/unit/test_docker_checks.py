@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from tritonlab import compatibility, docker_checks, gpus
+from tritonlab import DockerRun, compatibility, docker_checks, gpus
 from tritonlab.errors import DockerError
 from tritonlab.servers import engines, image
 
@@ -78,7 +78,7 @@ def test_hub_out_of_reach_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_engine_that_was_named_and_does_not_answer_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
-    engine, *others = docker_checks.look("")
+    _, engine, *others = docker_checks.look("")
     assert (engine.status, engine.what) == ("warning", "Docker engine")
     assert "Start Docker" in engine.fix
     assert {finding.what for finding in others} >= {"shared memory", "ports", "Hugging Face token"}
@@ -88,7 +88,7 @@ def test_no_engine_at_all_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DOCKER_HOST", raising=False)
     monkeypatch.setattr(engines, "_named", lambda: None)
     monkeypatch.setattr(engines, "_sockets", lambda: iter(()))
-    assert next(docker_checks.look("")).status == "ok"
+    assert [finding.status for finding in docker_checks.look("")][:2] == ["ok", "ok"]
     with pytest.raises(DockerError, match="no socket"):
         engines.connect()
 
@@ -106,6 +106,14 @@ def test_release_that_a_driver_allows() -> None:
     assert fitting is not None
     assert fitting.tag == "25.07"
     assert compatibility.newest("300.1") is None
+
+
+def test_release_says_whether_it_has_the_engine_path() -> None:
+    releases = compatibility.releases()
+    assert releases["25.06"].builds_engines
+    assert not releases["26.08"].builds_engines
+    line = "docker run --gpus all nvcr.io/nvidia/tritonserver:25.06-trtllm-python-py3 tritonserver"
+    assert "compiles and serves TensorRT engines" in DockerRun.parse(line).explain().to_string()
 
 
 def test_gpus_are_asked_of_nvidia_smi(

@@ -11,6 +11,7 @@ from typing import Any
 
 from tritonlab.course.exercises import Reply
 from tritonlab.course.paths import data, tutor_model
+from tritonlab.docker_faults import DOCKER_FAULTS, DockerFault, provoke
 from tritonlab.errors import CourseError, ServerFailed
 from tritonlab.faults import FAULTS, Fault
 from tritonlab.logs import Rule, read_log, rules
@@ -25,6 +26,8 @@ CASES = (
     "batch-size",
 )  # fmt: skip
 """The faults that lie in the model's folder, where they can be mended."""
+DOCKER_CASES = tuple(DOCKER_FAULTS)
+"""What Docker refuses, and what ends a container."""
 MODEL = "gemma"
 SETTINGS: dict[str, Any] = {"dtype": "bfloat16", "enforce_eager": True, "max_model_len": 1024}
 
@@ -38,7 +41,6 @@ def docker_says(name: str, target: str = "auto") -> str:
         CourseError: there is no such fault.
         DockerError: no engine answers.
     """
-    from tritonlab.docker_faults import DOCKER_FAULTS, provoke
     from tritonlab.servers import engines, image
 
     if name not in DOCKER_FAULTS:
@@ -64,24 +66,31 @@ class FaultLab:
         """`seed` decides which faults come, and in which order; `cases` names those to draw from; `target` is serve's.
 
         Raises:
-            CourseError: there is no such fault, or it does not lie in the model's folder.
+            CourseError: there is no such fault, or it does not lie where it can be met.
         """
-        if unknown := set(cases) - set(CASES):
-            raise CourseError(f"The lab has no case {', '.join(sorted(unknown))}.", f"It has {', '.join(CASES)}.")
+        if unknown := set(cases) - set(CASES) - set(DOCKER_FAULTS):
+            raise CourseError(
+                f"The lab has no case {', '.join(sorted(unknown))}.", f"It has {', '.join((*CASES, *DOCKER_CASES))}."
+            )
         self.folder = Path(folder)
         self.cases: list[Case] = []
         self._target = target
-        self._faults = [FAULTS[name] for name in random.Random(seed).sample(cases, len(cases))]
+        self._faults = random.Random(seed).sample(cases, len(cases))
 
     def next(self) -> Case:
-        """The next case: a repository with a fault in it, and a real server that has failed on it.
+        """The next case: what Docker or a real server said of a fault.
 
         Raises:
             CourseError: all have been met.
         """
         if not self._faults:
             raise CourseError("You have met every fault of this lab.", "Begin again with another seed.")
-        case = Case(self._faults.pop(0), self.folder / f"case-{len(self.cases) + 1}", self._target)
+        name, folder = self._faults.pop(0), self.folder / f"case-{len(self.cases) + 1}"
+        case: Case = (
+            DockerCase(DOCKER_FAULTS[name], folder, self._target)
+            if name in DOCKER_FAULTS
+            else ServerCase(FAULTS[name], folder, self._target)
+        )
         self.cases.append(case)
         return case
 
@@ -96,26 +105,16 @@ class Case:
     """One fault, met blind.
 
     Attributes:
-        repository: the model repository with the fault in it; mend it there.
-        log: the log of the server that failed, or of the latest try.
+        log: what was said: the log of the server that failed, or of the latest try.
         named, mended: what was achieved.
         answers: how many answers were given.
     """
 
-    def __init__(self, fault: Fault, folder: Path, target: str) -> None:
-        self.repository = ModelRepository(folder / "model_repository")
-        self.repository.add(VllmModel(MODEL, model=tutor_model(), **SETTINGS))
+    def __init__(self, fault: Fault | DockerFault, folder: Path, target: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self.log = folder / "server-1.log"
         self.named, self.mended, self.answers = False, False, 0
-        self._fault, self._folder, self._target, self._tries = fault, folder, target, 0
-        self._tried: dict[Path, bytes] = {}
-        fault.change(self.model)
-        self.retry()
-
-    @property
-    def model(self) -> Path:
-        """The model's folder."""
-        return self.repository.path / MODEL
+        self._fault, self._folder, self._target = fault, folder, target
 
     def answer(self, cause: str | None = None) -> Reply:
         """Name the cause, by its id in `tritonlab logs --list-causes`; says why it is right, or why it is not."""
@@ -132,6 +131,48 @@ class Case:
         self.named = True
         rule = known[cause]
         return Reply(name, True, f"{rule.title}. {self._fault.story} {rule.means} What to do: {rule.fix}")
+
+    def _why_not(self, other: Rule) -> str:
+        example = other.example[0].splitlines()[-1]
+        return f'"{other.title}" would show as, say: "{example}" Is there such a line in the log?'
+
+
+class DockerCase(Case):
+    """A `docker run` that Docker refused, or whose container ended: to be read and named, and not to be mended.
+
+    Raises:
+        DockerError: on the docker target, no engine answers.
+    """
+
+    def __init__(self, fault: DockerFault, folder: Path, target: str) -> None:
+        super().__init__(fault, folder, target)
+        self.log = folder / "docker.log"
+        self.log.write_text(docker_says(fault.name, target), encoding="utf-8")
+
+    def __repr__(self) -> str:
+        return f"{self._folder.name}: the container does not run. What was said: {self.log}"
+
+
+class ServerCase(Case):
+    """A model repository with a fault in it, and a real server that failed on it.
+
+    Attributes:
+        repository: the model repository with the fault in it; mend it there.
+    """
+
+    def __init__(self, fault: Fault, folder: Path, target: str) -> None:
+        super().__init__(fault, folder, target)
+        self.repository = ModelRepository(folder / "model_repository")
+        self.repository.add(VllmModel(MODEL, model=tutor_model(), **SETTINGS))
+        self._tries = 0
+        self._tried: dict[Path, bytes] = {}
+        fault.change(self.model)
+        self.retry()
+
+    @property
+    def model(self) -> Path:
+        """The model's folder."""
+        return self.repository.path / MODEL
 
     def retry(self) -> Reply:
         """Start a server on the repository as it is now; a fault that is still there fails it again."""
@@ -152,13 +193,10 @@ class Case:
         return Reply(self._folder.name, True, f"The server came up: {MODEL} is ready.")
 
     def _why_not(self, other: Rule) -> str:
-        report = read_log(self.log)
-        reached = [stage for stage, status in zip(report.stages.stage, report.stages.status, strict=True)
+        stages = read_log(self.log).stages
+        reached = [stage for stage, status in zip(stages.stage, stages.status, strict=True)
                    if status in {"reached", "failed"}]  # fmt: skip
-        return (
-            f'"{other.title}" would show as, say: "{other.example[0].splitlines()[-1]}" Is there such a line in the '
-            f"log? The start came as far as {reached[-1] if reached else 'its first lines'}."
-        )
+        return f"{super()._why_not(other)} The start came as far as {reached[-1] if reached else 'its first lines'}."
 
     def __repr__(self) -> str:
         if self.mended:

@@ -344,6 +344,10 @@ def _contents(image: str) -> str:
     release, engine = known
     name = "vLLM" if engine is release.vllm else "TensorRT-LLM"
     inside = f" with {name} {engine.version} and CUDA {engine.cuda}" if engine else ""
+    if engine is not None and engine is release.tensorrt_llm:
+        inside += (
+            ", which compiles and serves TensorRT engines" if release.builds_engines else ", without an engine path"
+        )
     return f"the image: Triton {release.triton}{inside}"
 
 
