@@ -13,8 +13,8 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13; do \
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
-setup: $(STAMP)  ## make .venv, install the course and the local engine
-	@$(BIN)/tritonlab engine install
+setup: $(STAMP)  ## make .venv, install the course and, without TARGET=docker, the local engine
+	@$(if $(filter docker,$(TARGET)),,$(BIN)/tritonlab engine install)
 
 $(STAMP): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "tritonlab needs Python 3.11, 3.12 or 3.13 with its venv module."; \
@@ -28,7 +28,7 @@ course: setup  ## execute every notebook against a real server; in containers wi
 	@$(BIN)/tritonlab run $(if $(TARGET),-p target=$(TARGET))
 
 lab: setup  ## open the course in JupyterLab
-	@$(BIN)/tritonlab lab
+	@$(if $(TARGET),TRITONLAB_TARGET=$(TARGET)) $(BIN)/tritonlab lab
 
 test: setup lint  ## run every test, the cheap ones first
 	$(BIN)/python -m pytest tests/unit

@@ -41,6 +41,8 @@ os.setgid({NOBODY})
 os.setuid({NOBODY})
 print(docker_faults._connect())
 """
+MOUNTED = "docker run --mount type=bind,source=$PWD/model_repository,target=/models"
+SERVE = "tritonserver --model-repository=/models"
 EMPTY_MODEL = 'backend: "python"\n'
 
 Said = Callable[[engines.DockerEngine, str, Path], str]
@@ -56,12 +58,14 @@ class DockerFault:
         cause: the id of the finding that it must give.
         story: what somebody did, in one sentence.
         let_show: provokes it.
+        line: the command, as somebody would have typed it.
     """
 
     name: str
     cause: str
     story: str
     let_show: Said
+    line: str
 
 
 def provoke(fault: DockerFault, engine: engines.DockerEngine, image: str) -> str:
@@ -199,42 +203,89 @@ def _unreadable(engine: engines.DockerEngine, image: str, folder: Path) -> str:
 
 
 _ALL = (
-    DockerFault("bind-source-missing", "bind-source-missing", "The folder is misspelt in --mount.", _mount_of_nothing),
-    DockerFault("port-allocated", "port-in-use", "Something on the host has the port already.", _taken_port),
-    DockerFault("name-in-use", "container-name-in-use", "A container of that name is still there.", _taken_name),
-    DockerFault("image-unknown", "image-not-found", "The image's tag is misspelt.", _unknown_image),
+    DockerFault(
+        "bind-source-missing",
+        "bind-source-missing",
+        "The folder is misspelt in --mount.",
+        _mount_of_nothing,
+        f"{MOUNTED} IMAGE {SERVE}".replace("repository,", "repositroy,"),
+    ),
+    DockerFault(
+        "port-allocated",
+        "port-in-use",
+        "Something on the host has the port already.",
+        _taken_port,
+        f"{MOUNTED} --publish 127.0.0.1:8000:8000 IMAGE {SERVE}",
+    ),
+    DockerFault(
+        "name-in-use",
+        "container-name-in-use",
+        "A container of that name is still there.",
+        _taken_name,
+        f"{MOUNTED} --name triton IMAGE {SERVE}",
+    ),
+    DockerFault(
+        "image-unknown",
+        "image-not-found",
+        "The image's tag is misspelt.",
+        _unknown_image,
+        f"{MOUNTED} IMAGE-misspelt {SERVE}",
+    ),
     DockerFault(
         "no-gpu-runtime",
         "nvidia-runtime-missing",
         "--gpus is given on a host without NVIDIA's toolkit.",
         _line("--gpus", "all"),
+        f"{MOUNTED} --gpus all IMAGE {SERVE}",
     ),
-    DockerFault("engine-not-running", "docker-not-running", "Docker was not started.", _no_engine),
-    DockerFault("socket-permission", "permission-denied", "The user may not open Docker's socket.", _no_right),
-    DockerFault("exits-at-once", "container-exited-at-once", "The line ends with the image's name.", _line(command="")),
+    DockerFault(
+        "engine-not-running",
+        "docker-not-running",
+        "Docker was not started.",
+        _no_engine,
+        f"{MOUNTED} IMAGE {SERVE}",
+    ),
+    DockerFault(
+        "socket-permission",
+        "permission-denied",
+        "The user may not open Docker's socket.",
+        _no_right,
+        f"{MOUNTED} IMAGE {SERVE}",
+    ),
+    DockerFault(
+        "exits-at-once",
+        "container-exited-at-once",
+        "The line ends with the image's name.",
+        _line(command=""),
+        f"{MOUNTED} IMAGE",
+    ),
     DockerFault(
         "option-misspelt",
         "bad-command-line-option",
         "An option of tritonserver's is misspelt.",
         _line(command="tritonserver --model-repositroy=/models"),
+        f"{MOUNTED} IMAGE tritonserver --model-repositroy=/models",
     ),
     DockerFault(
         "entry-point-wrong",
         "container-command-not-found",
         "--entrypoint names a program that the image does not have.",
         _line("--entrypoint", "tritonsever"),
+        f"{MOUNTED} --entrypoint tritonsever IMAGE --model-repository=/models",
     ),
     DockerFault(
         "command-wrong",
         "container-command-not-found",
         "The command is misspelt.",
         _line(command="tritonsever --model-repository=/models"),
+        f"{MOUNTED} IMAGE tritonsever --model-repository=/models",
     ),
     DockerFault(
         "memory",
         "container-oom-killed",
         "The container is given less memory than the program needs.",
         _line("--memory", "48m", command="python3 -c print(len(bytearray(300_000_000)))"),
+        f"{MOUNTED} --memory 48m IMAGE python3 -c 'print(len(bytearray(300_000_000)))'",
     ),
     DockerFault(
         "disk-full",
@@ -244,12 +295,14 @@ _ALL = (
             *("--mount", "type=tmpfs,target=/root/.cache/huggingface,tmpfs-size=65536"),
             command="dd if=/dev/zero of=/root/.cache/huggingface/weights bs=1M count=1",
         ),
+        "docker run --mount type=tmpfs,target=/root/.cache/huggingface,tmpfs-size=65536 IMAGE dd if=/dev/zero ...",
     ),
     DockerFault(
         "mount-unreadable",
         "repository-unreadable",
         "The repository is its owner's alone, and the container runs as somebody else.",
         _unreadable,
+        f"{MOUNTED} --user 65534:65534 IMAGE {SERVE}",
     ),
 )
 DOCKER_FAULTS: Mapping[str, DockerFault] = {fault.name: fault for fault in _ALL}

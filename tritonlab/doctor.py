@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from tritonlab import gpus
 from tritonlab.checkup import Finding, Report
 from tritonlab.errors import TritonlabError
+from tritonlab.servers.serve import resolved
 
 MEMORY_GB = 4.0  # tritonserver with vLLM, the tutor model and 1 GiB of KV cache took 2.6 GB
 
@@ -14,9 +16,14 @@ MEMORY_GB = 4.0  # tritonserver with vLLM, the tutor model and 1 GiB of KV cache
 def doctor() -> Report:
     """Look at what the targets need: the local engine, its machine, and what the others would use.
 
+    What only the local target needs is no failure where `$TRITONLAB_TARGET` is docker, and there an engine is needed.
     Never raises, and takes a few seconds at most.
     """
-    return Report([*(look() for look in (_machine, _engine, _memory, _gpu)), *_docker()])
+    wants_docker = resolved("auto") == "docker"
+    local = [_machine(), _engine()]
+    if wants_docker:
+        local = [replace(found, status="ok", fix="") for found in local]
+    return Report([*local, _memory(), _gpu(), *_docker(wants_docker=wants_docker)])
 
 
 def _machine() -> Finding:
@@ -59,7 +66,9 @@ def _gpu() -> Finding:
     return Finding("ok", "NVIDIA GPU", "; ".join(found) or "none: the course runs on the processor")
 
 
-def _docker() -> Iterator[Finding]:
+def _docker(*, wants_docker: bool) -> Iterator[Finding]:
     from tritonlab import docker_checks
 
-    return docker_checks.look(gpus.driver())
+    for found in docker_checks.look(gpus.driver()):
+        is_missing = found.what == "Docker engine" and (found.status != "ok" or found.found.startswith("none"))
+        yield replace(found, status="FAIL") if wants_docker and is_missing else found

@@ -161,10 +161,10 @@ class DockerRun:
 
     def _explained(self) -> Iterator[tuple[str, str, str]]:
         flags = _flags("docker")
-        for name, value in self.options:
-            known = flags.get(name)
+        for option in self.options:
+            known = flags.get(option.name)
             text = (known.does, known.without) if known else ("an option of Docker's; see docker run --help", "")
-            yield (_shown(Option(name, value)), *text)
+            yield (_shown(option), *(_in_particular(option) or text))
         yield self.image, _contents(self.image), "Docker does not know what to run"
         triton = _flags("triton")
         for word in self.command:
@@ -194,6 +194,20 @@ def _shown(option: Option) -> str:
         if _tells_a_secret(option)
         else f"{option.name} {option.value}"
     )
+
+
+def _in_particular(option: Option) -> tuple[str, str] | None:
+    """What a port or a mount of this very purpose does, and what happens without it."""
+    value = option.value or ""
+    if option.name == "--publish":
+        service = {"8000": "HTTP", "8001": "gRPC", "8002": "metrics"}.get(value.rpartition(":")[2])
+        if service:
+            return f"publishes the port for {service} on the host", f"no {service} request gets in from outside"
+    if option.name in {"--mount", "--volume"}:
+        mount = _mount(value) if option.name == "--mount" else _volume_as_mount(value)
+        if mount.get("target") == FOLDER_OF_THE_HUB:
+            return "keeps what is downloaded, outside the container", "each new container downloads the weights again"
+    return None
 
 
 def _tells_a_secret(option: Option) -> bool:
