@@ -113,7 +113,7 @@ def image_build(
     from tritonlab.servers import engines, image
 
     with engines.connect() as engine, Progress() as progress:
-        built = image.build(engine, progress, base or image.BASE, anew=anew)
+        built = image.build(engine, progress, base, anew=anew)
     print(built)
 
 
@@ -139,16 +139,18 @@ def ps() -> None:
 @app.command()
 def stop(
     servers: Annotated[list[str] | None, typer.Argument(help="Ids, as ps shows them.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="All that ps shows.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="All of this user's.")] = False,
 ) -> None:
     """End servers, whatever holds them, and take away what belongs to them."""
-    from tritonlab.servers.running import running
+    from tritonlab.servers.running import own, running
     from tritonlab.servers.running import stop as end
 
-    wanted = [server.id for server in running()] if every else servers or []
+    wanted = own() if every else servers or []
     if not wanted and not every:
         raise TritonlabError("No server was named.", "Name one that `tritonlab ps` shows, or --all.")
     for server_id in wanted:
+        if every and server_id not in {server.id for server in running()}:
+            continue  # it ended with another one
         end(server_id)
         print(f"stopped {server_id}")
 

@@ -9,6 +9,7 @@ import re
 import shutil
 import tarfile
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from tritonlab import compatibility
@@ -19,6 +20,7 @@ from tritonlab.servers.docker import PORTS
 
 DISK_GB = {True: 40.0, False: 7.0}  # with GPUs: NVIDIA's image, unpacked; without: the CPU image and what builds it
 SHM_MB = 512.0
+MOST_NAMES = 100
 GATED_MODEL = "google/gemma-2b-it"
 EMPTY_IMAGE = "tritonlab-empty"
 HUB = "https://huggingface.co"
@@ -33,15 +35,18 @@ def look(driver: str) -> Iterator[Finding]:
         engine = engines.connect()
     except DockerError as error:
         is_absent = "No Docker engine was found" in error.what
-        found = "none: the local target does without" if is_absent else error.what
+        found = "none; the local target does without" if is_absent else error.what
         yield Finding("ok" if is_absent else "warning", "Docker engine", found, "" if is_absent else error.fix)
     else:
         with engine:
             where = f"{engine.address}{', on another host' if engine.is_remote else ''}"
-            yield Finding("ok", "Docker engine", f"{engine.version} at {where}")
-            yield _gpus(engine, driver)
-            yield _image(engine)
-            yield from _disk(engine)
+            try:
+                yield Finding("ok", "Docker engine", f"{engine.version} at {where}")
+                yield _gpus(engine, "" if engine.is_remote else driver)
+                yield _image(engine)
+                yield from _disk(engine)
+            except DockerError as error:
+                yield Finding("warning", "Docker engine", error.what, error.fix)
     yield _shared_memory()
     yield _ports()
     yield from _wsl()
@@ -49,7 +54,7 @@ def look(driver: str) -> Iterator[Finding]:
 
 
 def mount_test(engine: engines.DockerEngine, folder: Path) -> list[str]:
-    """The names in a folder of the host, as a container sees them. Nothing is run, so that any image does.
+    """Names in a folder of the host, a hundred at most, as a container sees them. Nothing is run, so any image does.
 
     Raises:
         DockerError: Docker does not see the folder; says why.
@@ -64,11 +69,26 @@ def mount_test(engine: engines.DockerEngine, folder: Path) -> list[str]:
         container = engine.client.containers.create(images[0] if images else EMPTY_IMAGE, ["none"], mounts=[mount])
         try:
             chunks, _ = container.get_archive("/data/.")
-            archive = io.BytesIO(b"".join(chunks))
+            with tarfile.open(fileobj=_Stream(chunks), mode="r|") as tar:
+                members = islice(tar, MOST_NAMES)
+                return sorted(name for member in members if (name := member.name.removeprefix("./")) not in ("", "."))
         finally:
             container.remove(v=True)
-    with tarfile.open(fileobj=archive) as tar:
-        return sorted(name for name in (member.name.removeprefix("./") for member in tar) if name not in ("", "."))
+            if not images:
+                engine.client.images.remove(EMPTY_IMAGE)
+
+
+class _Stream(io.RawIOBase):
+    """Chunks of bytes as a file to read from."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks, self._rest = chunks, b""
+
+    def read(self, size: int = -1) -> bytes:
+        while len(self._rest) < size and (chunk := next(self._chunks, b"")):
+            self._rest += chunk
+        taken, self._rest = self._rest[:size], self._rest[size:]
+        return taken
 
 
 def _one_file() -> bytes:

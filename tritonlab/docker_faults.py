@@ -25,7 +25,7 @@ from tritonlab.servers.container_keeper import LABEL, remove
 from tritonlab.servers.ports import HOST
 
 END_WAIT_S = 120
-NOBODY = 65_534  # the user of that number may not do anything
+NOBODY_UID = 65_534  # the user of that number may not do anything
 # All is imported while the process may still read it.
 AS_NOBODY = f"""
 import os
@@ -37,8 +37,8 @@ from tritonlab.servers import engines
 
 engines.refusal("warm up")
 os.setgroups([])
-os.setgid({NOBODY})
-os.setuid({NOBODY})
+os.setgid({NOBODY_UID})
+os.setuid({NOBODY_UID})
 print(docker_faults._connect())
 """
 MOUNTED = "docker run --mount type=bind,source=$PWD/model_repository,target=/models"
@@ -72,7 +72,7 @@ def provoke(fault: DockerFault, engine: engines.DockerEngine, image: str) -> str
     """Let a fault show on a real engine; what Docker and the container said. Nothing is left of it.
 
     Raises:
-        TritonlabError: it did not show.
+        TritonlabError: it did not show at all.
     """
     with tempfile.TemporaryDirectory(prefix="tritonlab-fault-") as name:
         folder = Path(name)
@@ -199,7 +199,7 @@ def _unreadable(engine: engines.DockerEngine, image: str, folder: Path) -> str:
     with suppress(PermissionError):
         os.chown(folder / "model_repository", 0, 0)
     (folder / "model_repository").chmod(0o700)
-    return _line("--user", f"{NOBODY}:{NOBODY}")(engine, image, folder)
+    return _line("--user", f"{NOBODY_UID}:{NOBODY_UID}")(engine, image, folder)
 
 
 _ALL = (

@@ -71,4 +71,9 @@ def _docker(*, wants_docker: bool) -> Iterator[Finding]:
 
     for found in docker_checks.look(gpus.driver()):
         is_missing = found.what == "Docker engine" and (found.status != "ok" or found.found.startswith("none"))
-        yield replace(found, status="FAIL") if wants_docker and is_missing else found
+        if wants_docker and is_missing:
+            yield replace(
+                found, status="FAIL", fix=found.fix or "Install Docker and start it, or take the local target."
+            )
+        else:
+            yield found

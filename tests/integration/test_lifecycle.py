@@ -23,7 +23,7 @@ from tests.integration.conftest import tutor_repository
 from tritonlab import Client, serve
 from tritonlab.errors import ServerFailed, TritonlabError
 from tritonlab.servers import leftovers, ports
-from tritonlab.servers.local import STOP_WAIT_S
+from tritonlab.servers.kept import STOP_WAIT_S
 
 ECHO_CONFIG = """
 name: "echo"

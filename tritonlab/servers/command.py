@@ -387,7 +387,11 @@ def _volume_as_mount(value: str) -> dict[str, str]:
     mount = {"type": "bind" if is_path else "volume", "source": source, "target": target}
     if not source:
         del mount["source"]
-    return {**mount, "readonly": "true"} if re.search(r":(?:\w+,)*ro(?:,\w+)*$", value) else mount
+    ways = value[len(f"{source}:{target}:") :].split(",") if source else []
+    for way in filter(None, ways):
+        # What is neither of these has no field of --mount, such as z and Z, which set SELinux's labels.
+        mount |= {"readonly": "true"} if way == "ro" else {} if way == "rw" else {way: ""}
+    return mount
 
 
 def _option(words: Sequence[str], options: list[Option]) -> int:

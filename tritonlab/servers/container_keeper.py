@@ -14,16 +14,19 @@ import json
 import os
 import signal
 import sys
+import tarfile
+import tempfile
 import threading
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from tritonlab.errors import TritonlabError
+from tritonlab.errors import DockerError, TritonlabError
 from tritonlab.servers import engines, leftovers
 from tritonlab.servers.command import DockerRun
-from tritonlab.servers.keeper import STOP_WAIT_S, parent_is_gone
+from tritonlab.servers.keeper import LOOK_EVERY_S, STOP_WAIT_S, parent_is_gone
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -36,40 +39,52 @@ def main(folder: Path, parent: int) -> int:
     told_to_stop: list[bool] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: told_to_stop.append(True))
-    leftovers.write(folder / "keeper.json", {"pid": os.getpid()})
+    record = folder / "keeper.json"
+    leftovers.write(record, {"pid": os.getpid(), "container": True})
     ended: dict[str, object] = {"code": None}
+    is_removed = True
     try:
-        order = json.loads(sys.stdin.readline())
-        engine = engines.connect()
-        try:
-            container = _create(engine, DockerRun.of(order["words"]), order["environment"])
-            try:
-                with engines.explained():
-                    container.start()
-                    container.reload()
-                leftovers.write(folder / "container.json", {"id": container.id, "ports": container.ports})
-                with (folder / "server.log").open("ab") as log:
-                    copier = threading.Thread(target=_copy_log, args=(container, log), daemon=True)
-                    copier.start()
-                    while copier.is_alive() and not told_to_stop and not parent_is_gone(parent):
-                        pass
-                    with engines.explained():
-                        container.stop(timeout=int(STOP_WAIT_S))
-                    copier.join(STOP_WAIT_S)
-            finally:
-                ended |= _state(container)
-        finally:
-            remove(engine, folder.name)
+        order = json.loads(sys.stdin.readline() or "null")
+        if order is not None:  # the parent was gone before it had said what it wants
+            with engines.connect() as engine:
+                is_removed = False
+                try:
+                    ended |= _hold(engine, order, folder, lambda: told_to_stop or parent_is_gone(parent))
+                finally:
+                    remove(engine, folder.name)
+                    is_removed = True
     except TritonlabError as error:
         ended |= {"what": error.what, "fix": error.fix}
-        with (folder / "server.log").open("ab") as log:
-            log.write(f"{error.what}\n".encode())
-    except ValueError:
-        pass  # the parent was gone before it had said what it wants
+    except Exception as error:
+        ended |= {"what": f"The keeper of the container failed: {type(error).__name__}: {error}", "fix": "Report this."}
     finally:
+        if "what" in ended:
+            with (folder / "server.log").open("ab") as log:
+                log.write(f"{ended['what']}\n".encode())
         leftovers.write(folder / "exit.json", ended)
-        (folder / "keeper.json").unlink(missing_ok=True)
+        if is_removed:  # else the record stays: it tells that a container is left
+            record.unlink()
     return 0
+
+
+def _hold(
+    engine: engines.DockerEngine, order: Mapping[str, Any], folder: Path, is_told_to_stop: Callable[[], object]
+) -> dict[str, object]:
+    """Create and start the container, copy its log, and stop it when told to; how it ended."""
+    container = _create(engine, DockerRun.of(order["words"]), order["environment"])
+    with engines.explained():
+        container.start()
+        container.reload()
+    leftovers.write(folder / "container.json", {"id": container.id, "ports": container.ports})
+    with (folder / "server.log").open("ab") as log:
+        copier = threading.Thread(target=_copy_log, args=(container, log), daemon=True)
+        copier.start()
+        while copier.is_alive() and not is_told_to_stop():
+            pass
+        with engines.explained():
+            container.stop(timeout=int(STOP_WAIT_S))
+        copier.join(STOP_WAIT_S)
+    return _state(container)
 
 
 def remove(engine: engines.DockerEngine, server_id: str) -> None:
@@ -87,15 +102,25 @@ def remove(engine: engines.DockerEngine, server_id: str) -> None:
 
 
 def copy_in(container: Container, source: Path, target: str) -> None:
-    """Copy what is in a folder of this machine into a folder of the container, which must be there."""
-    import io
-    import tarfile
+    """Copy what is in a folder of this machine into a folder of the container; what is there besides stays.
 
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w") as tar:
-        tar.add(source, arcname=".")
-    with engines.explained():
-        container.put_archive(target, archive.getvalue())
+    Raises:
+        DockerError: a file cannot be read, or Docker refuses.
+    """
+
+    def readable(member: tarfile.TarInfo) -> tarfile.TarInfo:
+        member.mode |= 0o555 if member.isdir() else 0o444  # the container's user is another
+        return member
+
+    with tempfile.TemporaryFile() as archive:
+        try:
+            with tarfile.open(fileobj=archive, mode="w", dereference=True) as tar:
+                tar.add(source, arcname=".", filter=readable)
+        except OSError as error:
+            raise DockerError(f"{source} cannot be copied to the engine: {error}.", "Mend the rights there.") from None
+        archive.seek(0)
+        with engines.explained():
+            container.put_archive(target, archive)
 
 
 def _create(engine: engines.DockerEngine, run: DockerRun, environment: Mapping[str, str]) -> Container:
@@ -126,11 +151,23 @@ def _as_volumes(
 
 
 def _copy_log(container: Container, log: BinaryIO) -> None:
-    # An engine that goes away ends the log, and with it the keeper.
-    with suppress(Exception):
-        for chunk in container.logs(stream=True, follow=True):
-            log.write(chunk)
-            log.flush()
+    """Write the container's log until it has ended; a stream that broke off is taken up again."""
+    since = None
+    while True:
+        with suppress(TritonlabError), engines.explained():
+            for chunk in container.logs(stream=True, follow=True, since=since):
+                log.write(chunk)
+                log.flush()
+        since = int(time.time())
+        try:
+            with engines.explained():
+                container.reload()
+        except TritonlabError as error:
+            log.write(f"The container is lost from sight. {error.what}\n".encode())
+            return
+        if container.status not in {"created", "running", "paused"}:
+            return
+        time.sleep(LOOK_EVERY_S)
 
 
 def _state(container: Container) -> dict[str, object]:

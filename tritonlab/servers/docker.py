@@ -35,6 +35,7 @@ MODELS = "/models"
 # Volume -> folder: what was downloaded, and what vLLM found out and compiled, outlives the container.
 CACHES = {"triton_hf_cache": FOLDER_OF_THE_HUB, "triton_vllm_cache": "/root/.cache/vllm"}
 PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002}
+NVIDIA = "nvcr.io/nvidia/tritonserver:"
 NOBODY = 1  # a port that no server has
 SHM_SIZE = "1g"
 TOKEN = "HF_TOKEN"
@@ -76,20 +77,27 @@ class DockerServer(KeptServer):
         check_repository(repository)
         check_arguments(arguments)
         check_environment(environment)
-        self.engine = engines.connect()
-        chosen = {} if self.engine.is_remote else ports.check(wanted_ports)
-        name = provide(self.engine, image_name, progress)
-        sweep(self.engine)
-        super().__init__(Client(f"http://{ports.HOST}:{NOBODY}"), models, log)
-        self.command = [
-            "tritonserver", *with_arguments([f"--model-repository={MODELS}"], self.models, arguments)
-        ]  # fmt: skip
         self._repository = repository.resolve()
-        self.run = self._line(name, chosen or dict(wanted_ports), environment)
+        mounts = _mounts(self._repository)
+        self.engine = engines.connect()
+        try:
+            ports.check(wanted_ports, is_here=not self.engine.is_remote)
+            super().__init__(Client(f"http://{ports.HOST}:{NOBODY}"), models, log)
+            self.command = ["tritonserver", *with_arguments([f"--model-repository={MODELS}"], self.models, arguments)]
+            name = provide(self.engine, image_name, progress)
+            sweep(self.engine)
+            self.run = DockerRun.of(self._words(name, wanted_ports, mounts, environment))
+        except BaseException:
+            self.engine.close()
+            raise
         self._keep("tritonlab.servers.container_keeper", [], os.environ)
-        self._say({"words": self._words, "environment": dict(environment)})
-        self.client = self._reached()
-        self._note(repository=str(self._repository), image=name, container=self.run.values("--name")[0])
+        try:
+            self._say({"words": self._words(name, wanted_ports, mounts, environment), "environment": dict(environment)})
+            self.client = self._reached()
+            self._note(repository=str(self._repository), image=name, container=self.run.values("--name")[0])
+        except BaseException:
+            self.stop()
+            raise
 
     def load(self, model: str) -> None:
         """Load or reload a model; a remote engine is handed the repository as it is now."""
@@ -118,11 +126,11 @@ class DockerServer(KeptServer):
         with engines.explained():
             return self.engine.client.containers.get(self._left("container.json")["id"])
 
-    def _line(self, name: str, wanted: Mapping[str, int], environment: Mapping[str, str]) -> DockerRun:
+    def _words(
+        self, name: str, wanted: Mapping[str, int], mounts: Sequence[str], environment: Mapping[str, str]
+    ) -> list[str]:
+        """The words of the `docker run` command, in compose's notation."""
         host = self.engine.host
-        mounts = [_bind(self._repository, MODELS)]
-        mounts += [_bind(folder, str(folder)) for folder in _folders(self._repository)]
-        mounts += [f"type=volume,source={volume},target={folder}" for volume, folder in CACHES.items()]
         tokens = [TOKEN] if TOKEN in os.environ and TOKEN not in environment else []
         options = [
             *(("--publish", f"{host}:{wanted.get(service, '')}:{port}") for service, port in PORTS.items()),
@@ -133,16 +141,14 @@ class DockerServer(KeptServer):
             ("--label", f"{LABEL}={self._id}"),
             ("--name", f"tritonlab-{self._id}"),
         ]
-        if self.engine.platform:
+        if name == image.NAME and self.engine.platform:
             options.append(("--platform", self.engine.platform))
-        if self.engine.has_gpus and name != image.NAME:
+        if name.startswith(NVIDIA) or (self.engine.has_gpus and name != image.NAME):
             options.insert(0, ("--gpus", "all"))
         # The kernel passes no signal to process 1 that it has no handler for yet: without an init, a server that is
         # told to stop while it starts would have to be killed.
-        words = ["--init", *(word for option in options for word in option)]
-        # Compose's notation, in which a dollar is doubled.
-        self._words = [word.replace("$", "$$") for word in ("docker", "run", "--detach", *words, name, *self.command)]
-        return DockerRun.of(self._words)
+        words = ["docker", "run", "--detach", "--init", *(word for option in options for word in option)]
+        return [word.replace("$", "$$") for word in (*words, name, *self.command)]
 
     def _say(self, order: Mapping[str, object]) -> None:
         assert self._keeper.stdin is not None
@@ -176,8 +182,9 @@ class DockerServer(KeptServer):
 
     def _clean(self) -> None:
         super()._clean()
-        with suppress(DockerError):  # an engine that is gone has nothing left of it
+        with suppress(DockerError):  # an engine that does not answer: the next sweep looks again
             container_keeper.remove(self.engine, self._id)
+            (self._folder / "keeper.json").unlink(missing_ok=True)
         self.engine.close()
 
 
@@ -187,7 +194,7 @@ def provide(engine: engines.DockerEngine, name: str | None, progress: Progress) 
     Raises:
         DockerError: it can neither be found, pulled nor built.
     """
-    name = name or (_newest_image() if engine.has_gpus else image.NAME)
+    name = name or (_newest_image(engine) if engine.has_gpus else image.NAME)
     if name == image.NAME:
         image.build(engine, progress)
     else:
@@ -200,7 +207,9 @@ def sweep(engine: engines.DockerEngine) -> list[str]:
     swept = []
     for server_id in labelled(engine):
         folder = servers_path() / server_id
-        if folder.is_dir() and not leftovers.keeper_lives(folder):
+        # The record comes before the container, and goes after it.
+        is_kept = (folder / "keeper.json").exists() and leftovers.keeper_lives(folder)
+        if folder.is_dir() and not is_kept:
             container_keeper.remove(engine, server_id)
             (folder / "keeper.json").unlink(missing_ok=True)
             swept.append(server_id)
@@ -217,16 +226,28 @@ def labelled(engine: engines.DockerEngine) -> set[str]:
     }  # fmt: skip
 
 
-def _newest_image() -> str:
-    """NVIDIA's newest image that the table says suits this machine's driver, or the newest if that is not known."""
-    driver = gpus.driver()
-    release = (compatibility.newest(driver) if driver else None) or next(iter(compatibility.releases().values()))
-    return f"nvcr.io/nvidia/tritonserver:{release.tag}-vllm-python-py3"
+def _newest_image(engine: engines.DockerEngine) -> str:
+    """NVIDIA's newest image that suits this machine's driver; the newest of all for a remote engine.
+
+    Raises:
+        DockerError: the driver is too old for any.
+    """
+    release: compatibility.Release | None = next(iter(compatibility.releases().values()))
+    if not engine.is_remote and (driver := gpus.driver()):
+        release = compatibility.newest(driver)
+        if release is None:
+            raise DockerError(
+                f"The NVIDIA driver {driver} is older than any image known here wants.",
+                'Update it, or choose an image yourself: serve(..., image="...").',
+            )
+    assert release is not None
+    return f"{NVIDIA}{release.tag}-vllm-python-py3"
 
 
 def _pull(engine: engines.DockerEngine, name: str, progress: Progress) -> None:
     """Pull an image that is not there, telling how far it is."""
     import docker.errors
+    from docker.utils import parse_repository_tag
 
     with engines.explained():
         try:
@@ -234,16 +255,25 @@ def _pull(engine: engines.DockerEngine, name: str, progress: Progress) -> None:
             return
         except docker.errors.ImageNotFound:
             progress(f"Pulling {name}", 0.0)
-        repository, _, tag = name.rpartition(":") if ":" in name.rpartition("/")[2] else (name, ":", "latest")
+        repository, tag = parse_repository_tag(name)
         layers: dict[str, tuple[int, int]] = {}
-        for step in engine.client.api.pull(repository, tag, stream=True, decode=True):
-            if "error" in step:
-                raise engines.refusal(f"docker: Error response from daemon: {step['error']}")
+        for step in engine.client.api.pull(repository, tag or "latest", stream=True, decode=True):
+            if fault := engines.fault_of(step):
+                raise engines.refusal(f"docker: Error response from daemon: {fault}")
             detail = step.get("progressDetail") or {}
-            if detail.get("total"):
-                layers[step["id"]] = (detail["current"], detail["total"])
+            if detail.get("total", 0) > 0:
+                layers[step["id"]] = (detail.get("current", 0), detail["total"])
             done, total = (sum(column) for column in zip(*layers.values(), strict=True)) if layers else (0, 1)
             progress(f"Pulling {name}: {step.get('status', '')}", done / total)
+
+
+def _mounts(repository: Path) -> list[str]:
+    """The values of --mount: the repository, what its models name on this machine, the caches."""
+    return [
+        _bind(repository, MODELS),
+        *(_bind(folder, str(folder)) for folder in _folders(repository)),
+        *(f"type=volume,source={volume},target={folder}" for volume, folder in CACHES.items()),
+    ]
 
 
 def _bind(source: Path, target: str) -> str:
@@ -258,6 +288,8 @@ def _folders(repository: Path) -> Iterator[Path]:
     for path in repository.glob("*/*/model.json"):
         with suppress(OSError, ValueError, AttributeError):
             for key, value in json.loads(path.read_text(encoding="utf-8")).items():
-                if key in {"model", "tokenizer"} and isinstance(value, str) and Path(value).is_dir():
-                    found.add(Path(os.path.abspath(value)))
+                if key in {"model", "tokenizer"} and isinstance(value, str) and value and Path(value).is_dir():
+                    folder = Path(os.path.abspath(value))
+                    # A snapshot of the Hub holds links to files that lie beside it.
+                    found |= {folder, *(link.resolve().parent for link in folder.iterdir() if link.is_symlink())}
     yield from sorted(found)

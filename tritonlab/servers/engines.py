@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
+from tritonlab import gpus
 from tritonlab.errors import DockerError
 
 if TYPE_CHECKING:
@@ -47,8 +48,22 @@ class DockerEngine:
 
     @property
     def host(self) -> str:
-        """The host that published ports are reached at."""
-        return (urlsplit(self.address).hostname or "127.0.0.1") if self.is_remote else "127.0.0.1"
+        """The address that published ports are reached at.
+
+        Raises:
+            DockerError: the engine's host has no address.
+        """
+        if not self.is_remote:
+            return "127.0.0.1"
+        name = urlsplit(self.address).hostname or ""
+        try:
+            found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)[0]
+        except OSError as error:
+            raise DockerError(
+                f"The engine's host {name!r} has no address: {error.strerror}.", "Name it by its number."
+            ) from None
+        address = str(found[4][0])
+        return f"[{address}]" if found[0] == socket.AF_INET6 else address
 
     @property
     def is_remote(self) -> bool:
@@ -73,9 +88,17 @@ class DockerEngine:
 
     @property
     def has_gpus(self) -> bool:
-        """Whether it can show NVIDIA GPUs to a container: it has NVIDIA's runtime, or knows the devices through CDI."""
+        """Whether it can show NVIDIA GPUs to a container: it has NVIDIA's runtime, or knows the devices through CDI.
+
+        Docker Desktop lists the runtime on machines without a GPU too, and some versions do not where there is one: on
+        this machine the driver decides as well.
+        """
         devices = [str(device.get("ID", "")) for device in self.info.get("DiscoveredDevices") or ()]
-        return "nvidia" in (self.info.get("Runtimes") or ()) or any("nvidia.com/gpu" in name for name in devices)
+        listed = "nvidia" in (self.info.get("Runtimes") or ()) or any("nvidia.com/gpu" in name for name in devices)
+        if self.is_remote:
+            return listed
+        is_desktop = "Docker Desktop" in str(self.info.get("OperatingSystem"))
+        return bool(gpus.driver()) and (listed or is_desktop)
 
 
 def connect() -> DockerEngine:
@@ -107,14 +130,23 @@ def explained() -> Iterator[None]:
     """Turn what Docker refuses inside the block into a DockerError with its cause and what to do."""
     import docker.errors
     import requests
+    import urllib3
 
     try:
         yield
     except docker.errors.APIError as error:
         said = error.explanation or str(error)
         raise refusal(f"docker: Error response from daemon: {said}") from None
-    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+    except (
+        docker.errors.DockerException, docker.errors.StreamParseError, requests.RequestException,
+        urllib3.exceptions.HTTPError, OSError,
+    ) as error:  # fmt: skip
         raise refusal(f"docker: {error}") from None
+
+
+def fault_of(step: dict[str, Any]) -> str:
+    """What went wrong in a step of a pull or a build, as the engine tells it; empty if nothing."""
+    return str(step.get("error") or (step.get("errorDetail") or {}).get("message") or "")
 
 
 def refusal(said: str) -> DockerError:
@@ -137,14 +169,20 @@ def _named() -> tuple[str, Any] | None:
     from docker.utils import kwargs_from_env
 
     if os.environ.get("DOCKER_HOST"):
-        settings = kwargs_from_env()
+        try:
+            settings = kwargs_from_env()
+        except (docker.errors.DockerException, OSError, ValueError) as error:
+            raise DockerError(
+                f"DOCKER_HOST and the variables beside it cannot be used: {error}",
+                "Check DOCKER_TLS_VERIFY and DOCKER_CERT_PATH.",
+            ) from None
         return settings["base_url"], settings.get("tls", False)
     name = os.environ.get("DOCKER_CONTEXT") or get_current_context_name()
     if name in ("", "default"):
         return None
     try:
         context = ContextAPI.get_context(name)
-    except (docker.errors.DockerException, OSError, ValueError) as error:
+    except Exception as error:  # the SDK raises a plain one for a file that it cannot read
         raise DockerError(f"The docker context {name!r} cannot be read: {error}.", "See docker context ls.") from None
     if context is None or not context.Host:
         raise DockerError(f"There is no docker context {name!r}.", "See docker context ls; docker context use default.")
@@ -187,12 +225,15 @@ def _reach(address: str, tls: Any = False) -> DockerEngine:
     import docker
     import requests
 
+    if address.startswith("ssh:"):
+        raise DockerError(
+            f"The engine at {address} is reached over ssh, and the ports of its containers would not come along.",
+            "Run the course on that machine, or reach its engine by tcp:// with TLS.",
+        )
     try:
         _knock(address)
-        client = docker.DockerClient(
-            base_url=address, tls=tls, timeout=FIRST_ANSWER_S, use_ssh_client=address.startswith("ssh://")
-        )
-    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+        client = docker.DockerClient(base_url=address, tls=tls, timeout=FIRST_ANSWER_S)
+    except (docker.errors.DockerException, requests.RequestException, OSError, ValueError) as error:
         failed = "Permission denied at" if "Permission denied" in str(error) else "Cannot connect to"
         raise refusal(f"docker: {failed} the Docker daemon at {address}: {error}") from None
     client.api.timeout = TIMEOUT_S

@@ -89,6 +89,7 @@ _SDK: _Form = {
     "--cpuset-cpus": ("cpuset_cpus", last), "--cpus": ("nano_cpus", lambda values: int(float(values[-1]) * 1e9)),
     "--tmpfs": ("tmpfs", lambda values: dict(word.partition(":")[::2] for word in values)),
 }  # fmt: skip
+_FIELDS = {"type", "source", "target", "readonly", "ro", "bind-propagation", "tmpfs-size"}
 _READ_APART = {"--env", "--env-file", "--mount", "--volume", "--detach", "--pull"}
 
 
@@ -108,7 +109,7 @@ def sdk_arguments(run: DockerRun, environment: Mapping[str, str] | None = None) 
     for name in dict.fromkeys(option.name for option in run.options):
         if name in _SDK:
             keyword, form = _SDK[name]
-            arguments[keyword] = form([expand(value, values) for value in run.values(name)])
+            arguments[keyword] = _formed(name, form, [expand(value, values) for value in run.values(name)])
         elif name not in _READ_APART:
             raise CommandError(f"The docker SDK's arguments cannot say {name} here.", "Run the line in a shell.")
     if variables := dict(_variables(run, values)):
@@ -116,6 +117,13 @@ def sdk_arguments(run: DockerRun, environment: Mapping[str, str] | None = None) 
     if mounts := [_sdk_mount(mount) for mount in run.mounts(values)]:
         arguments["mounts"] = mounts
     return arguments
+
+
+def _formed(name: str, form: Callable[[list[str]], Any], values: list[str]) -> Any:
+    try:
+        return form(values)
+    except ValueError:
+        raise CommandError(f"{name} {' '.join(values)} cannot be read.", "See docker run --help.") from None
 
 
 def expand(word: str, environment: Mapping[str, str]) -> str:
@@ -141,8 +149,8 @@ def _variables(run: DockerRun, environment: Mapping[str, str]) -> Iterator[tuple
         path = Path(expand(name, environment))
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
-        except OSError as error:
-            raise CommandError(f"{path} cannot be read: {error.strerror}.", "Check --env-file.") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise CommandError(f"{path} cannot be read: {error}.", "Check --env-file.") from None
         for line in lines:
             if line.strip() and not line.startswith("#"):
                 yield from _variable(line, environment)
@@ -160,13 +168,28 @@ def _variable(word: str, environment: Mapping[str, str]) -> Iterator[tuple[str, 
 
 def _sdk_mount(mount: Mapping[str, str]) -> dict[str, Any]:
     """As the engine's interface has it."""
+    from docker.errors import DockerException
     from docker.utils import parse_bytes
 
+    _refuse_unknown_fields(mount)
     written: dict[str, Any] = {"Type": mount.get("type", "volume"), "Target": mount.get("target")}
     written |= {"Source": mount.get("source"), "ReadOnly": _is_readonly(mount)}
+    if "bind-propagation" in mount:
+        written["BindOptions"] = {"Propagation": mount["bind-propagation"]}
     if "tmpfs-size" in mount:
-        written["TmpfsOptions"] = {"SizeBytes": parse_bytes(mount["tmpfs-size"])}
+        try:
+            written["TmpfsOptions"] = {"SizeBytes": parse_bytes(mount["tmpfs-size"])}
+        except DockerException:
+            raise CommandError(f"tmpfs-size={mount['tmpfs-size']} is no size.", "Write 64k, 512m or 2g.") from None
     return written
+
+
+def _refuse_unknown_fields(mount: Mapping[str, str]) -> None:
+    if unknown := set(mount) - _FIELDS:
+        raise CommandError(
+            f"A mount's {', '.join(sorted(unknown))} cannot be said here.",
+            "Run the line in a shell, or leave that out.",
+        )
 
 
 def _is_readonly(mount: Mapping[str, str]) -> bool:
@@ -205,7 +228,7 @@ def compose(run: DockerRun, service: str) -> str:
             content["deploy"] = {"resources": {"reservations": {"devices": [_compose_gpus(run.values(name)[-1])]}}}
         elif name in _COMPOSE:
             keyword, form = _COMPOSE[name]
-            content[keyword] = form(run.values(name))
+            content[keyword] = _formed(name, form, run.values(name))
         elif name not in _NOT_IN_A_FILE | {"--mount", "--volume"}:
             raise CommandError(f"There is no way to write {name} in a compose file here.", "Write it by hand.")
     mounts = list(run.mounts())
@@ -228,5 +251,10 @@ def _compose_gpus(wanted: str) -> dict[str, Any]:
 
 def _compose_mount(mount: Mapping[str, str]) -> dict[str, Any]:
     written: dict[str, Any] = {"type": mount.get("type", "volume")}
+    _refuse_unknown_fields(mount)
     written |= {key: mount[key] for key in ("source", "target") if key in mount}
+    if "bind-propagation" in mount:
+        written["bind"] = {"propagation": mount["bind-propagation"]}
+    if "tmpfs-size" in mount:
+        written["tmpfs"] = {"size": mount["tmpfs-size"]}
     return {**written, "read_only": True} if _is_readonly(mount) else written

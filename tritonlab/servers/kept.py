@@ -171,7 +171,7 @@ def check_repository(repository: Path) -> None:
 
 def check_arguments(arguments: Sequence[str]) -> None:
     """Raise TritonlabError for arguments of tritonserver that are none, or that this handle has to know of."""
-    if isinstance(arguments, str) or not all(isinstance(argument, str) for argument in arguments):
+    if not isinstance(arguments, (list, tuple)) or not all(isinstance(argument, str) for argument in arguments):
         raise TritonlabError(
             f"The arguments for tritonserver are {arguments!r}.", 'Give a list of texts, e.g. ["--log-verbose=1"].'
         )
@@ -186,7 +186,12 @@ def check_arguments(arguments: Sequence[str]) -> None:
 def check_environment(environment: Mapping[str, str]) -> None:
     """Raise TritonlabError for a variable that no process can be given."""
     for name, value in environment.items():
-        if not isinstance(value, str) or "\0" in value or not re.fullmatch(r"[^=\0]+", str(name)):
+        if (
+            not isinstance(name, str)
+            or not isinstance(value, str)
+            or "\0" in value
+            or not re.fullmatch(r"[^=\0]+", name)
+        ):
             raise TritonlabError(
                 f"The environment variable {name!r} has a value that is no text.", 'Give a text: "1", not 1.'
             )

@@ -1,8 +1,9 @@
 """Find and end what a server left behind, whichever way it ended.
 
 Every process of a server carries its id in the environment variable `TRITONLAB_SERVER`, wherever it has been
-re-parented to; its shared-memory regions and its temporary folder carry the id in their names. Linux only, as the local
-target is. Standard library only: the keeper imports this and must start fast.
+re-parented to; its shared-memory regions and its temporary folder carry the id in their names. All this is Linux's;
+elsewhere only the keepers of containers are asked after. Standard library only: the keeper imports this and must start
+fast.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 
 MARK = "TRITONLAB_SERVER"
 KILL_WAIT_S = 5.0
+PROCESSES = Path("/proc")
 
 
 def temporary_folder(server_id: str) -> Path:
@@ -34,8 +36,10 @@ def shm_prefix(server_id: str) -> str:
 def processes(server_id: str) -> list[int]:
     """The living processes of a server (not zombies), this process left out."""
     wanted = f"{MARK}={server_id}".encode()
-    found = []
-    for entry in Path("/proc").iterdir():
+    found: list[int] = []
+    if not PROCESSES.is_dir():
+        return found  # not Linux: only the docker target runs there, and its processes are Docker's
+    for entry in PROCESSES.iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         # A process may end, or belong to someone else, while we look.
@@ -59,11 +63,14 @@ def clean(server_id: str) -> None:
 
 
 def sweep(folder: Path) -> list[str]:
-    """Clean up after every server under `folder` whose keeper is gone; returns their ids."""
+    """Clean up after every local server under `folder` whose keeper is gone; returns their ids.
+
+    The record of a container's keeper stays: it tells that the container has to be taken away.
+    """
     swept = []
     for record in folder.glob("*/keeper.json"):
         server_id = record.parent.name
-        if not keeper_lives(record.parent):
+        if not keeper_of_container(record) and not keeper_lives(record.parent):
             clean(server_id)
             record.unlink(missing_ok=True)
             swept.append(server_id)
@@ -86,5 +93,24 @@ def keeper_lives(folder: Path) -> bool:
         return True  # it ended this moment, and has cleaned up
     except (OSError, ValueError, KeyError):
         return bool(processes(server_id))
+    if not PROCESSES.is_dir():
+        return _is_a_process(pid)
     # The number may have gone to another process since.
     return pid == os.getpid() or pid in processes(server_id)
+
+
+def keeper_of_container(record: Path) -> bool:
+    """Whether the record is that of a container's keeper."""
+    with suppress(OSError, ValueError):
+        return bool(json.loads(record.read_text()).get("container"))
+    return False
+
+
+def _is_a_process(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -67,7 +67,11 @@ class LocalServer(KeptServer):
             self.command,
             {**ENVIRONMENT, **os.environ, **engine.environment(), **environment, **KEEP_THE_MARK},
         )
-        self._note(repository=str(repository.absolute()))
+        try:
+            self._note(repository=str(repository.absolute()))
+        except BaseException:
+            self.stop()
+            raise
 
     def processes(self) -> dict[int, str]:
         """The living processes of the server, its keeper among them: number -> command line (vLLM's write a title)."""

@@ -17,8 +17,8 @@ HOST = "127.0.0.1"
 CHOICE = range(20_000, 30_000)
 
 
-def check(wanted: Mapping[str, int]) -> dict[str, int]:
-    """The wanted ports, if they can be had.
+def check(wanted: Mapping[str, int], *, is_here: bool = True) -> dict[str, int]:
+    """The wanted ports, if they can be had; whether they are free can be told of this machine's alone.
 
     Raises:
         TritonlabError: a service is unknown, or a wanted port is invalid or taken.
@@ -31,9 +31,9 @@ def check(wanted: Mapping[str, int]) -> dict[str, int]:
     if len(set(wanted.values())) < len(wanted):
         raise TritonlabError(f"Two services cannot share a port: {dict(wanted)}.", "Give each its own.")
     for service, port in wanted.items():
-        if not isinstance(port, int) or not 0 < port < 65_536:
+        if not isinstance(port, int) or isinstance(port, bool) or not 0 < port < 65_536:
             raise TritonlabError(f"{port!r} is no port for {service}.", "Ports are numbers from 1 to 65535.")
-        if not is_free(port):
+        if is_here and not is_free(port):
             raise TritonlabError(
                 f"Port {port}, wanted for {service}, is taken on {HOST}.",
                 f"See who holds it with `ss -ltnp sport = :{port}`, or leave the port out to get a free one.",

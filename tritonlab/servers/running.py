@@ -28,7 +28,7 @@ class Running:
         url: its address; empty if only Docker knows of it.
         models: the models that it was started with; None if it loads all.
         repository: the folder that it serves.
-        parent: the process that started it, and that it ends with; None if that is gone, or was on another machine.
+        parent: the process that started it, and that it ends with; None if no record here tells.
     """
 
     id: str
@@ -41,7 +41,8 @@ class Running:
     def __repr__(self) -> str:
         models = "all models" if self.models is None else ", ".join(self.models) or "no model"
         held = f"ends with process {self.parent}" if self.parent else "nothing holds it"
-        known = f"{self.url}  {models} of {self.repository}" if self.url else "a container that no record here tells of"
+        unknown = "it is starting" if self.target == "starting" else "a container that no record here tells of"
+        known = f"{self.url}  {models} of {self.repository}" if self.url else unknown
         return f"{self.id}  {self.target:6}  {known}  ({held})"
 
 
@@ -49,6 +50,11 @@ def running() -> list[Running]:
     """The servers that run on this machine, and those with a container on the Docker engine, if one answers."""
     kept = {folder.name: _known(folder) for folder in _kept()}
     return [*kept.values(), *(Running(name, "docker") for name in sorted(_labelled() - set(kept)))]
+
+
+def own() -> list[str]:
+    """The ids of the servers that this user started on this machine; a shared engine has those of others too."""
+    return [server.id for server in running() if (servers_path() / server.id).is_dir()]
 
 
 def stop(server_id: str) -> None:
@@ -61,7 +67,9 @@ def stop(server_id: str) -> None:
         raise TritonlabError(f"There is no server {server_id!r}.", "`tritonlab ps` lists those that run.")
     folder = servers_path() / server_id
     with suppress(OSError, ValueError, KeyError):
-        os.kill(int(json.loads((folder / "keeper.json").read_text(encoding="utf-8"))["pid"]), signal.SIGTERM)
+        # A record that outlived its keeper names a process of somebody else's by now.
+        if leftovers.keeper_lives(folder):
+            os.kill(int(json.loads((folder / "keeper.json").read_text(encoding="utf-8"))["pid"]), signal.SIGTERM)
     deadline = time.monotonic() + STOP_WAIT_S
     while (folder / "keeper.json").exists() and leftovers.keeper_lives(folder):
         if time.monotonic() > deadline:

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from tritonlab.engine import LOCK, TORCH, TORCH_INDEX, Progress
 from tritonlab.errors import DockerError
-from tritonlab.servers.engines import DockerEngine, explained, refusal
+from tritonlab.home import home
+from tritonlab.servers.engines import DockerEngine, explained, fault_of, refusal
 
 HERE = Path(__file__).parent
 BACKEND = LOCK.parent / "backends" / "vllm"
@@ -26,6 +27,7 @@ NAME = "tritonlab/tritonserver:2.51-vllm-cpu-py3"
 BASE = "python:3.11-slim-bookworm"
 INPUTS = "tritonlab.inputs"
 """The label that tells from what an image was built."""
+ON = "tritonlab.base"
 STAGE = "tritonlab.stage"
 FILES = ("Dockerfile", "entrypoint.sh", "healthcheck.py")
 
@@ -51,12 +53,14 @@ class Image:
     Attributes:
         name: its name and tag.
         is_current: whether it was built from what this package would build it from now.
+        base: the image that it was built on.
         size: bytes.
         layers: the step that made a layer, and its bytes; the uppermost first.
     """
 
     name: str
     is_current: bool
+    base: str
     size: int
     layers: tuple[tuple[str, int], ...]
 
@@ -77,31 +81,42 @@ def find(engine: DockerEngine) -> Image | None:
             return None
         history = image.history()
     layers = tuple((_step(layer["CreatedBy"]), int(layer["Size"])) for layer in history)
-    return Image(NAME, image.labels.get(INPUTS) == _inputs(), int(image.attrs["Size"]), layers)
+    is_current = image.labels.get(INPUTS) == _inputs()
+    return Image(NAME, is_current, image.labels.get(ON, ""), int(image.attrs["Size"]), layers)
 
 
 def build(
-    engine: DockerEngine, progress: Progress = lambda sentence, fraction: None, base: str = BASE, *, anew: bool = False
+    engine: DockerEngine, progress: Progress = lambda sentence, fraction: None, base: str = "", *, anew: bool = False
 ) -> Image:
     """Build the CPU image unless a current one is there.
 
     Args:
-        base: the image to begin with: Debian 12 or Ubuntu 22.04 or later, with Python 3.11 and its venv module.
+        base: the image to begin with, Debian 12 or later with Python 3.11 and its venv module; if none is given, the
+            official image of Python, and a current image that was built on another will do.
         anew: build even if a current one is there, and use nothing of earlier builds.
 
     Raises:
         DockerError: a wheel cannot be had, or a step of the build failed; says which.
     """
-    found = find(engine)
-    if found and found.is_current and not anew:
-        return found
+    import filelock
+
+    home().mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(home() / "image.lock"):  # the end of one build would take the stages of another away
+        found = find(engine)
+        if found and found.is_current and base in ("", found.base) and not anew:
+            return found
+        return _build(engine, progress, base or BASE, anew=anew)
+
+
+def _build(engine: DockerEngine, progress: Progress, base: str, *, anew: bool) -> Image:
     with tempfile.TemporaryDirectory(prefix="tritonlab-image-") as name:
         context = Path(name)
         _collect(context, progress)
         for sentence, fraction in _built(engine, context, base, anew=anew):
             progress(sentence, fraction)
     with explained():
-        engine.client.images.prune({"dangling": True, "label": f"{STAGE}=wheels"})
+        for label in (f"{STAGE}=wheels", INPUTS):  # the stage, and the image that this one replaces
+            engine.client.images.prune({"dangling": True, "label": label})
     built = find(engine)
     assert built is not None
     progress("The image is built", 1.0)
@@ -110,7 +125,7 @@ def build(
 
 def _inputs() -> str:
     """A digest of all that the image is built from, but for the base."""
-    digest = hashlib.sha256(TORCH.encode())
+    digest = hashlib.sha256(repr((TORCH, PYTHON, TARGET, PLATFORMS)).encode())
     for path in (LOCK, *_backend(), *(HERE / name for name in FILES)):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
@@ -176,18 +191,18 @@ def _downloads(arguments: list[str], wheels: Path) -> Iterator[str]:
 
 def _built(engine: DockerEngine, context: Path, base: str, *, anew: bool) -> Iterator[tuple[str, float]]:
     """Let the engine build; yields what it does, and the fraction done."""
-    arguments = {"BASE": base, "VERSIONS": _versions()}
+    arguments, labels = {"BASE": base, "VERSIONS": _versions()}, {INPUTS: _inputs(), ON: base}
     yield "Handing the wheels to Docker", 0.5
     with explained():
         steps = engine.client.api.build(
-            path=str(context), tag=NAME, buildargs=arguments, labels={INPUTS: _inputs()}, nocache=anew, rm=True,
+            path=str(context), tag=NAME, buildargs=arguments, labels=labels, nocache=anew, rm=True,
             forcerm=True, decode=True, platform=engine.platform or None,
         )  # fmt: skip
         said: list[str] = []
         for step in steps:
             said = [*said[-20:], *step.get("stream", "").splitlines()]
-            if "error" in step:
-                raise refusal("\n".join([*filter(None, said), f"docker: {step['error']}"]))
+            if fault := fault_of(step):
+                raise refusal("\n".join([*filter(None, said), f"docker: {fault}"]))
             if found := re.match(r"Step (\d+)/(\d+) : (.*)", step.get("stream", "")):
                 yield f"Building the image: {found[3][:60]}", 0.5 + 0.5 * int(found[1]) / int(found[2])
 
