@@ -15,13 +15,13 @@ class Progress:
         self._bar = Progress(disable=not sys.stderr.isatty())
         self._task = self._bar.add_task("", total=1.0)
         self._step = ""
-        self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
     def __call__(self, sentence: str, fraction: float) -> None:
+        self._bar.start()  # only now: what is done at once needs no bar
         step = sentence.split(":")[0]
         if self._bar.disable and step != self._step:
             print(step, flush=True)

@@ -86,13 +86,14 @@ class DockerServer(KeptServer):
             self.command = ["tritonserver", *with_arguments([f"--model-repository={MODELS}"], self.models, arguments)]
             name = provide(self.engine, image_name, progress)
             sweep(self.engine)
-            self.run = DockerRun.of(self._words(name, wanted_ports, mounts, environment))
+            words = self._words(name, wanted_ports, mounts, environment)
+            self.run = DockerRun.of(words)
         except BaseException:
             self.engine.close()
             raise
         self._keep("tritonlab.servers.container_keeper", [], os.environ)
         try:
-            self._say({"words": self._words(name, wanted_ports, mounts, environment), "environment": dict(environment)})
+            self._say({"words": words, "environment": dict(environment)})
             self.client = self._reached()
             self._note(repository=str(self._repository), image=name, container=self.run.values("--name")[0])
         except BaseException:
@@ -178,7 +179,7 @@ class DockerServer(KeptServer):
     def _exit(self) -> str:
         left = self._left("exit.json")
         memory = ", killed because its memory ran out" if left.get("out_of_memory") else ""
-        return f"exit code {left.get('code')}{memory}"
+        return str(left["what"]) if "what" in left else f"exit code {left.get('code')}{memory}"
 
     def _clean(self) -> None:
         super()._clean()

@@ -1,9 +1,7 @@
 """The vllm backend for Triton: a Python-backend model that serves what model.json describes.
 
 It honours the contract of NVIDIA's vllm backend, so that a model repository runs here and in NVIDIA's container alike.
-Three things are done otherwise, each measured (see README.md): a stream asks vLLM for deltas and lets what has piled up
-go out in one response; vLLM is not imported when Triton only asks for the configuration; and a model whose engine has
-died turns not ready by itself.
+What is done otherwise, and why, stands in README.md.
 """
 
 import stub_environment  # noqa: F401, I001  (first: vLLM and torch need what it sets)
