@@ -1,0 +1,9 @@
+"""TensorRT-LLM: from a checkpoint to an engine. Nothing here runs TensorRT-LLM: it plans, explains and checks.
+
+The engine path is TensorRT-LLM's up to 1.2.1, and left its main branch in July 2026; what is told here is of 0.20.
+"""
+
+from tritonlab.trtllm.engine import EngineFolder
+from tritonlab.trtllm.plan import BuildPlan
+
+__all__ = ["BuildPlan", "EngineFolder"]

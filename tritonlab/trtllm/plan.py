@@ -1,0 +1,275 @@
+"""A build of an engine, planned: the options of `trtllm-build`, what each costs, and what contradicts what."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tritonlab import compatibility
+from tritonlab.errors import CommandError
+from tritonlab.servers import shells
+from tritonlab.servers.command import Advice, DockerRun, Option
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Value = str | int | bool
+
+FP8 = ("FP8", "FP8_PER_CHANNEL_PER_TOKEN", "FP8_BLOCK_SCALES")
+FUSING = ("LlamaForCausalLM", "MistralForCausalLM", "Gemma2ForCausalLM", "MedusaForCausalLM")
+# quant_algo begins so -> the least compute capability; TensorRT-LLM's legacy support matrix and precision page
+LEAST_CAPABILITY = {
+    "NVFP4": (10, 0),
+    "FP8": (8, 9),
+    "W4A8": (8, 9),
+    "W4A16": (8, 0),
+    "W8A16": (7, 0),
+    "W8A8_SQ": (7, 0),
+    "INT8": (7, 0),
+}
+
+
+class Flag(NamedTuple):
+    """An entry of `build_flags.toml`; that file says what the fields mean."""
+
+    name: str
+    kind: str
+    default: str
+    does: str
+    costs: str
+    values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """A `trtllm-build` command of TensorRT-LLM 0.20.
+
+    Attributes:
+        checkpoint: the folder of the checkpoint.
+        output: the folder for the engine.
+        options: the other options, by name, without the dashes.
+    """
+
+    checkpoint: str
+    output: str
+    options: Mapping[str, Value] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what `trtllm-build` does not know.
+
+        Raises:
+            CommandError: an option is unknown, was removed, or has a value that it cannot have.
+        """
+        for name, value in self.options.items():
+            _check(name, value)
+
+    def words(self) -> list[str]:
+        """The command, word for word."""
+        words = ["trtllm-build", "--checkpoint_dir", self.checkpoint, "--output_dir", self.output]
+        return words + [word for name, value in self.options.items() for word in _words(name, value)]
+
+    def render(self, shell: str = "bash") -> str:
+        """The command line for a shell: "bash", "powershell" or "cmd"."""
+        words = [word.replace("$", "$$") for word in self.words()]
+        starts = [at for at, word in enumerate(words) if at and word.startswith("--")]
+        lines = [words[a:b] for a, b in zip([0, *starts], [*starts, len(words)], strict=True)]
+        return shells.join(lines, shell)
+
+    def docker(self, folder: str = "${PWD}", release: str = "25.06") -> DockerRun:
+        """The same in NVIDIA's container, with a folder of the host as its working folder.
+
+        Raises:
+            CommandError: the release has no image that builds engines.
+        """
+        known = compatibility.releases().get(release)
+        if known is None or not known.builds_engines:
+            raise CommandError(
+                f"No image of release {release} is known to build engines.",
+                f"Take one of {', '.join(r.tag for r in compatibility.releases().values() if r.builds_engines)}.",
+            )
+        options = (
+            Option("--rm"),
+            Option("--gpus", "all"),
+            Option("--mount", f"type=bind,source={folder},target=/workspace"),
+            Option("--workdir", "/workspace"),
+            Option("--shm-size", "2g"),
+        )
+        return DockerRun(f"nvcr.io/nvidia/tritonserver:{release}-trtllm-python-py3", tuple(self.words()), options)
+
+    def explain(self) -> pd.DataFrame:
+        """Every option that is given: what it does, what it costs, and what would hold without it."""
+        import pandas as pd
+
+        given: dict[str, Value] = {"checkpoint_dir": self.checkpoint, "output_dir": self.output, **self.options}
+        rows = [(" ".join(_words(name, value)), *_told(flags()[name])) for name, value in given.items()]
+        return pd.DataFrame(rows, columns=["option", "what it does", "what it costs", "default"])
+
+    def check(
+        self, checkpoint: Mapping[str, Any] | None = None, capability: tuple[int, int] | None = None
+    ) -> list[Advice]:
+        """What contradicts itself, the checkpoint or the GPU; empty when nothing does.
+
+        Args:
+            checkpoint: the content of the checkpoint's config.json.
+            capability: the GPU's compute capability, such as (8, 9).
+        """
+        return [*self._alone(), *self._with_checkpoint(checkpoint or {}), *_on_gpu(checkpoint or {}, capability)]
+
+    def value(self, name: str) -> str:
+        """What holds of an option, given or by default; "" where trtllm-build works it out."""
+        return _written(self.options[name]) if name in self.options else flags()[name].default
+
+    def _alone(self) -> Iterator[Advice]:
+        if "opt_num_tokens" in self.options and self.value("multiple_profiles") == "enable":
+            yield Advice(
+                "--opt_num_tokens", "It contradicts --multiple_profiles enable.",
+                "With several profiles each has an optimum of its own, and trtllm-build ends with an error.",
+                "Leave one of them out.",
+            )  # fmt: skip
+        if self.options.get("weight_streaming") and self.value("gemm_plugin") != "disable":
+            yield Advice(
+                "--weight_streaming", f"It does not go with --gemm_plugin {self.value('gemm_plugin')}.",
+                "The plugin wants its weights on the GPU.", "--gemm_plugin disable",
+            )  # fmt: skip
+        for name, wanted in (
+            ("gpt_attention_plugin", "auto"),
+            ("remove_input_padding", "enable"),
+            ("kv_cache_type", "paged"),
+        ):
+            if self.value(name) in {"disable", "continuous", "disabled"}:
+                yield Advice(
+                    f"--{name} {self.value(name)}", "Triton cannot serve this engine with in-flight batching.",
+                    "That needs the attention plugin, packed inputs and a paged KV cache.", f"--{name} {wanted}",
+                )  # fmt: skip
+        is_packed = self.value("remove_input_padding") == self.value("context_fmha") == "enable"
+        if "max_input_len" in self.options and is_packed:
+            yield Advice(
+                "--max_input_len", "It changes nothing.",
+                "With packed inputs and the fused kernel max_seq_len and max_num_tokens bound a prompt.",
+                "Leave it out, and set max_seq_len.",
+            )  # fmt: skip
+        if "user_buffer" in self.options and self.value("reduce_fusion") != "enable":
+            yield Advice(
+                "--user_buffer", "It needs --reduce_fusion enable.", "The buffer is that of the fused exchange.",
+                "--reduce_fusion enable, or leave both out.",
+            )  # fmt: skip
+        yield from self._lengths()
+
+    def _lengths(self) -> Iterator[Advice]:
+        tokens, batch, length = (self.value(name) for name in ("max_num_tokens", "max_batch_size", "max_seq_len"))
+        if length and int(tokens) > int(length) * int(batch):
+            yield Advice(
+                f"--max_num_tokens {tokens}", f"It is lowered to {int(length) * int(batch)}.",
+                "More tokens than max_seq_len times max_batch_size never come together.", "Leave it out, or lower it.",
+            )  # fmt: skip
+        if int(tokens) < int(batch):
+            yield Advice(
+                f"--max_num_tokens {tokens}", f"It is less than --max_batch_size {batch}.",
+                "Each request computes a token a step, so a full batch does not fit into one.",
+                "Raise it, or lower max_batch_size.",
+            )  # fmt: skip
+
+    def _with_checkpoint(self, checkpoint: Mapping[str, Any]) -> Iterator[Advice]:
+        longest, length = checkpoint.get("max_position_embeddings"), self.value("max_seq_len")
+        if longest and length and int(length) > int(longest) and not checkpoint.get("rotary_scaling"):
+            yield Advice(
+                f"--max_seq_len {length}", f"The model was made for {longest} tokens.",
+                "What lies beyond has positions that it never saw.", f"--max_seq_len {longest}",
+            )  # fmt: skip
+        if not checkpoint:
+            return
+        is_fp8 = _algorithm(checkpoint) in FP8
+        if self.options.get("use_fp8_context_fmha") in ("enable", True) and not is_fp8:
+            yield Advice(
+                "--use_fp8_context_fmha", "It is switched off.", "The checkpoint is not of FP8.", "Leave it out."
+            )
+        if self.value("user_buffer") == "enable" and not is_fp8:
+            yield Advice("--user_buffer", "It needs an FP8 checkpoint.", "This one is not.", "Leave it out.")
+        parallel = int(checkpoint.get("mapping", {}).get("tp_size", 1))
+        fuses = checkpoint.get("architecture") in FUSING and parallel > 1
+        if self.value("reduce_fusion") == "enable" and not fuses:
+            yield Advice(
+                "--reduce_fusion", "It is switched off.",
+                f"It fuses an exchange between GPUs, in Llama-like models; this is {checkpoint.get('architecture')} "
+                f"on {parallel}.",
+                "Leave it out.",
+            )  # fmt: skip
+
+
+def _on_gpu(checkpoint: Mapping[str, Any], capability: tuple[int, int] | None) -> Iterator[Advice]:
+    if capability is None or not checkpoint:
+        return
+    algorithm, name = _algorithm(checkpoint), ".".join(map(str, capability))
+    if checkpoint.get("dtype") == "bfloat16" and capability < (8, 0):
+        yield Advice(
+            "dtype bfloat16", f"A GPU of compute capability {name} has no bfloat16.", "Ampere, 8.0, was the first.",
+            "convert_checkpoint.py --dtype float16",
+        )  # fmt: skip
+    least = next((least for start, least in LEAST_CAPABILITY.items() if algorithm.startswith(start)), (0, 0))
+    if capability < least:
+        yield Advice(
+            f"quant_algo {algorithm}", f"A GPU of compute capability {name} cannot compute it.",
+            f"It begins with {'.'.join(map(str, least))}.", "Choose another quantization, or another GPU.",
+        )  # fmt: skip
+    if (10, 0) <= capability < (12, 0) and algorithm.startswith(("W8A", "W4A16", "INT8")):
+        yield Advice(
+            f"quant_algo {algorithm}", f"TensorRT-LLM 0.20 refuses it on compute capability {name}.",
+            "It has no INT8 and INT4 kernels for that generation.", "FP8 or NVFP4.",
+        )  # fmt: skip
+
+
+def _algorithm(checkpoint: Mapping[str, Any]) -> str:
+    return str((checkpoint.get("quantization") or {}).get("quant_algo") or "")
+
+
+def _check(name: str, value: Value) -> None:
+    known = flags()
+    if name in _gone():
+        raise CommandError(f"trtllm-build 0.20 has no --{name}: {_gone()[name]}.", "Leave it out.")
+    if name not in known or name in {"checkpoint_dir", "output_dir"}:
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"Did you mean {near[0]}?" if near else "See trtllm-build --help."
+        raise CommandError(f"trtllm-build has no option {name!r} here.", hint)
+    flag, text = known[name], _written(value)
+    if flag.kind == "number" and (isinstance(value, bool) or not text.isdecimal()):
+        raise CommandError(f"--{name} {value!r} is no number.", "Write a whole number, e.g. 64.")
+    if flag.kind == "switch" and not isinstance(value, bool):
+        raise CommandError(f"--{name} takes no value.", f"Write {name}=True.")
+    allowed = flag.values or (("enable", "disable") if flag.kind == "enable" else ())
+    if allowed and text not in allowed:
+        raise CommandError(f"--{name} cannot be {value!r}.", f"It can be {', '.join(allowed)}.")
+
+
+def _words(name: str, value: Value) -> list[str]:
+    if flags()[name].kind == "switch":
+        return [f"--{name}"] if value else []
+    return [f"--{name}", _written(value)]
+
+
+def _told(flag: Flag) -> tuple[str, str, str]:
+    return flag.does, flag.costs, flag.default
+
+
+def _written(value: Value) -> str:
+    return ("enable" if value else "disable") if isinstance(value, bool) else str(value)
+
+
+@cache
+def flags() -> dict[str, Flag]:
+    """The options of trtllm-build 0.20, by name."""
+    return {entry["name"]: Flag(**{**entry, "values": tuple(entry.get("values", ()))}) for entry in _table()["flag"]}
+
+
+def _gone() -> dict[str, str]:
+    gone: dict[str, str] = _table()["gone"]
+    return gone
+
+
+@cache
+def _table() -> dict[str, Any]:
+    return tomllib.loads(Path(__file__).with_name("build_flags.toml").read_text(encoding="utf-8"))
