@@ -173,9 +173,13 @@ class ModelShape:
     def parameters(self) -> int:
         """The number of weights: embeddings, attention, gated MLP and norms of a Llama."""
         embeddings = self.vocabulary * self.hidden * (1 if self.tied_embeddings else 2)
+        return embeddings + self.matrices() + self.layers * 2 * self.hidden + self.hidden
+
+    def matrices(self) -> int:
+        """The number of weights in the layers' matrices, which is what a quantization narrows."""
         attention = self.hidden * self.head_size * (2 * self.heads + 2 * self.kv_heads)
         mlp = 3 * self.hidden * self.intermediate
-        return embeddings + self.layers * (attention + mlp + 2 * self.hidden) + self.hidden
+        return self.layers * (attention + mlp)
 
     def kv_bytes_per_token(self, dtype: str = "bfloat16") -> int:
         """Bytes of KV cache for a token: keys and values of every layer's KV heads (PagedAttention, 2309.06180)."""
