@@ -96,15 +96,17 @@ class Fit:
         """The split as a picture; what is missing stands on the other side of zero."""
         from matplotlib import pyplot as plt
 
-        parts = [(name, size / GIB) for name, size in self.parts().items() if size]
+        parts = [(name if size > 0 else "missing", size / GIB) for name, size in self.parts().items() if size]
         figure: Figure
         figure, axes = plt.subplots(figsize=(9, 1.2 + 0.36 * len(parts)), layout="constrained")
-        colors = {"KV cache": "#e0a030", "left": "#9aa5b1" if self.parts()["left"] > 0 else "#c0392b"}
+        colors = {"KV cache": "#e0a030", "left": "#9aa5b1", "missing": "#c0392b"}
         at = 0.0
         for row, (name, size) in enumerate(parts):
             axes.barh(row, size, left=at, color=colors.get(name, "#3b82c4"), height=0.6)
             at += size
-            axes.annotate(f"{size:.2f} GiB", (max(at, at - size), row), (5, 0), textcoords="offset points", va="center")
+            axes.annotate(
+                f"{abs(size):.2f} GiB", (max(at, at - size), row), (5, 0), textcoords="offset points", va="center"
+            )
         axes.axvline(self.gpu_memory / GIB, color="#c0392b", linewidth=1)
         axes.set_yticks(range(len(parts)), [name for name, _ in parts])
         axes.invert_yaxis()
