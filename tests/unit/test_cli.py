@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tritonlab import cli, data
+from tritonlab.servers import leftovers
 
 
 def tritonlab(*arguments: str, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
@@ -152,3 +153,25 @@ def test_run_executes_with_parameters_and_reports(tmp_path: Path) -> None:
     assert bad.returncode == 1
     assert b"AssertionError" in bad.stdout
     assert (tmp_path / "bad" / "00-start-here.html").exists()
+
+
+def test_ps_and_stop_where_nothing_runs(tmp_path: Path) -> None:
+    places = {"TRITONLAB_HOME": str(tmp_path), "DOCKER_HOST": f"unix://{tmp_path / 'docker.sock'}"}
+    assert tritonlab("ps", **places).stdout == b"no server of tritonlab runs\n"
+    assert tritonlab("stop", "--all", **places).returncode == 0
+    for arguments, told in (((), b"No server was named"), (("0a1b2c3d",), b"There is no server '0a1b2c3d'")):
+        done = tritonlab("stop", *arguments, **places)
+        assert done.returncode == 1
+        assert told in done.stderr
+
+
+def test_record_that_outlived_its_keeper_names_no_process(tmp_path: Path) -> None:
+    """The machine was started anew, and the keeper's number is by now that of another process: this very one."""
+    places = {"TRITONLAB_HOME": str(tmp_path), "DOCKER_HOST": f"unix://{tmp_path / 'docker.sock'}"}
+    folder = tmp_path / "servers" / "0a1b2c3d"
+    folder.mkdir(parents=True)
+    (folder / "keeper.json").write_text(json.dumps({"pid": os.getpid(), "container": True}))
+    assert tritonlab("ps", **places).stdout == b"no server of tritonlab runs\n"
+    assert tritonlab("stop", "0a1b2c3d", **places).returncode == 1
+    assert leftovers.sweep(tmp_path / "servers") == []
+    assert (folder / "keeper.json").exists(), "it tells the next look at the engine that a container may be left"
