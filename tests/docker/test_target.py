@@ -87,6 +87,12 @@ def test_model_is_added_changed_and_broken(server: DockerServer, repository: Mod
         repository.remove("second")
 
 
+def test_container_of_the_sdk_is_a_log(server: DockerServer) -> None:
+    report = read_log(server._container)
+    assert report.verdict == "ready"
+    assert "tutor" in set(report.models.name)
+
+
 def test_processes_are_those_in_the_container(server: DockerServer) -> None:
     found = server.processes()
     assert any(command.startswith("tritonserver ") for command in found.values())
