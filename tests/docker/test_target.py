@@ -164,7 +164,8 @@ def test_wrong_arguments_leave_nothing(engine: engines.DockerEngine, echo: Path,
     assert not keepers()
 
 
-@pytest.mark.parametrize("name", ["stub-killed", "engine-killed", "server-killed", "no-permission"])
+# Notebook 07 kills the stub and the server; CI runs it on this target.
+@pytest.mark.parametrize("name", ["engine-killed", "no-permission"])
 def test_fault_shows_on_this_target_too(engine: engines.DockerEngine, tmp_path: Path, name: str) -> None:
     repository = tutor_repository(tmp_path / "models", "gemma")
     report = read_log(provoke(FAULTS[name], repository, "gemma", "docker"))
