@@ -286,7 +286,7 @@ def test_url_target_gives_the_same_handle_and_leaves_the_server(echo: Path) -> N
     ("wanted", "words"),
     [
         ({"arguments": ["--http-port=8000"]}, "Use ports="),
-        ({"arguments": ["--grpc-address", "0.0.0.0"]}, "loopback only"),
+        ({"arguments": ["--grpc-address", "0.0.0.0"]}, "from this machine only"),
         ({"arguments": "--log-verbose=1"}, "Give a list"),
         ({"environment": {"A": 1}}, "no text"),
         ({"ports": {"http": "8000"}}, "numbers from 1"),
