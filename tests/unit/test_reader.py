@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tritonlab import read_log
+from tritonlab import data, read_log
 from tritonlab.errors import LogUnreadable
 from tritonlab.logs import LogReader, LogReport, follow, rules, sieve, sources
 from tritonlab.vllm import ModelShape
@@ -246,3 +246,13 @@ def test_echoes_stand_under_their_cause() -> None:
     found = read_log(LOGS / "h200-triton-vllm-no-kv-cache-memory.log").findings[0]
     assert any("Engine core initialization failed" in echo for echo in found.echoes)
     assert all(int(echo.split(":")[0].removeprefix("line ")) > found.line for echo in found.echoes)
+
+
+def test_unloaded_model_stops_no_server() -> None:
+    """vLLM's engine is told to stop by a signal of its own when its model is unloaded, and Triton serves on."""
+    ready = data("logs/local-triton-vllm-ready-and-stopped.log").read_text().partition("Signal (15)")[0]
+    unloaded = (
+        "(EngineCore pid=9) INFO 11-21 21:45:10 [core.py:1454] [shutdown] EngineCore: trigger received signal=SIGTERM"  # noqa: E501
+    )
+    assert read_log(ready.splitlines()).verdict == "ready"
+    assert read_log([*ready.splitlines(), unloaded]).verdict == "ready"

@@ -312,7 +312,7 @@ SIGNS = tuple((sign, re.compile(pattern)) for sign, pattern in (
 MARKS = tuple((mark, re.compile(pattern)) for mark, pattern in (
     ("ready", r"^Started (?:GRPC(?:Inference)?|HTTP)Service at|^Application startup complete|^Uvicorn running on"),
     ("built", r"^Engine serialized\. Total time|^Total time of building all engines"),
-    ("stopped", r"^Signal \((?:2|15)\) received|^Shutting down(?: FastAPI.*)?$|received signal=SIG|^KeyboardInterrupt|"
+    ("stopped", r"^Signal \((?:2|15)\) received|^Shutting down(?: FastAPI.*)?$|^KeyboardInterrupt|"
                 r"^slurmstepd: error: .*CANCELLED AT"),
     ("fault", r"^Poll failed for model|^Failed to initialize Python stub|^EngineCore failed to start|"
               r"^UNAVAILABLE: |^ERROR: Failed to create instance|gated repo|^40[13] Client Error|"
