@@ -252,7 +252,7 @@ def test_unloaded_model_stops_no_server() -> None:
     """vLLM's engine is told to stop by a signal of its own when its model is unloaded, and Triton serves on."""
     ready = data("logs/local-triton-vllm-ready-and-stopped.log").read_text().partition("Signal (15)")[0]
     unloaded = (
-        "(EngineCore pid=9) INFO 11-21 21:45:10 [core.py:1454] [shutdown] EngineCore: trigger received signal=SIGTERM"  # noqa: E501
+        "(EngineCore pid=9) INFO 11-21 21:45:10 [core.py:1454] [shutdown] EngineCore: trigger received signal=SIGTERM"
     )
     assert read_log(ready.splitlines()).verdict == "ready"
     assert read_log([*ready.splitlines(), unloaded]).verdict == "ready"
