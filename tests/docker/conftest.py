@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import tutor_repository
+from tests.integration.conftest import ECHO_CONFIG, tutor_repository
 from tritonlab import ModelRepository, serve
 from tritonlab.errors import DockerError
 from tritonlab.servers import engines, image
@@ -59,13 +59,6 @@ def echo(tmp_path: Path) -> Path:
     return folder
 
 
-ECHO_CONFIG = """
-name: "echo"
-backend: "python"
-max_batch_size: 0
-input [ { name: "text_input" data_type: TYPE_STRING dims: [ 1 ] } ]
-output [ { name: "text_output" data_type: TYPE_STRING dims: [ 1 ] } ]
-"""
 ECHO_MODEL = """
 import triton_python_backend_utils as pb_utils
 

@@ -16,6 +16,13 @@ from tritonlab.servers import Server
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ENGINE_ARGUMENTS = {"model": str(MODEL), "dtype": "bfloat16", "enforce_eager": True, "max_model_len": 1024}
+ECHO_CONFIG = """
+name: "echo"
+backend: "python"
+max_batch_size: 0
+input [ { name: "text_input" data_type: TYPE_STRING dims: [ 1 ] } ]
+output [ { name: "text_output" data_type: TYPE_STRING dims: [ 1 ] } ]
+"""
 
 
 def tutor_repository(folder: Path, *names: str, **engine_arguments: object) -> ModelRepository:

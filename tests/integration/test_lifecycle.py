@@ -19,19 +19,12 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.integration.conftest import tutor_repository
+from tests.integration.conftest import ECHO_CONFIG, tutor_repository
 from tritonlab import Client, serve
 from tritonlab.errors import ServerFailed, TritonlabError
 from tritonlab.servers import leftovers, ports
 from tritonlab.servers.kept import STOP_WAIT_S
 
-ECHO_CONFIG = """
-name: "echo"
-backend: "python"
-max_batch_size: 0
-input [ { name: "text_input" data_type: TYPE_STRING dims: [ 1 ] } ]
-output [ { name: "text_output" data_type: TYPE_STRING dims: [ 1 ] } ]
-"""
 ECHO_MODEL = """
 import multiprocessing, os, time
 import triton_python_backend_utils as pb_utils

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tritonlab.engine import Engine, installer, machine, stub
+from tritonlab.engine import Engine, installer, machine, pip, stub
 from tritonlab.errors import EngineError
 
 
@@ -98,6 +98,10 @@ def fake_pip(folder: Path, script: str) -> Engine:
     return engine
 
 
+def verb(engine: Engine) -> list[str]:
+    return [str(engine.python), "-m", "pip", "install"]
+
+
 def test_torch_index_is_added_only_when_pip_does_not_find_it(tmp_path: Path) -> None:
     calls = tmp_path / "calls"
     engine = fake_pip(
@@ -105,16 +109,16 @@ def test_torch_index_is_added_only_when_pip_does_not_find_it(tmp_path: Path) -> 
         f'echo "$@" >> {calls}\ncase "$*" in *download.pytorch.org*) exit 0;; esac\n'
         'echo "ERROR: No matching distribution found for torch"; exit 1',
     )
-    installer._install_torch(engine, lambda sentence, fraction: None)
+    pip.torch(verb(engine), [], "install it")
     first, second = calls.read_text().splitlines()
-    assert installer.TORCH_INDEX not in first
-    assert second.endswith(f"--extra-index-url {installer.TORCH_INDEX}")
+    assert pip.TORCH_INDEX not in first
+    assert second.endswith(f"--extra-index-url {pip.TORCH_INDEX}")
 
 
 def test_torch_that_pip_finds_needs_no_index(tmp_path: Path) -> None:
     calls = tmp_path / "calls"
     engine = fake_pip(tmp_path / "a", f'echo "$@" >> {calls}; echo "Collecting torch"')
-    installer._install_torch(engine, lambda sentence, fraction: None)
+    pip.torch(verb(engine), [], "install it")
     assert len(calls.read_text().splitlines()) == 1
 
 
@@ -122,7 +126,7 @@ def test_torch_that_pip_finds_needs_no_index(tmp_path: Path) -> None:
 def test_what_pip_says_is_passed_on(tmp_path: Path, said: str) -> None:
     engine = fake_pip(tmp_path / "a", f'echo "{said}"; exit 1')
     with pytest.raises(EngineError, match=said.removeprefix("ERROR: ")):
-        installer._install_torch(engine, lambda sentence, fraction: None)
+        pip.torch(verb(engine), [], "install it")
 
 
 class TestStub:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nbval.plugin import get_sanitize_patterns
 
 from tests.notebook_format import canonical, problems
 from tritonlab import course
@@ -98,3 +99,9 @@ def test_fix_mends_the_mechanical(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", course.notebooks(), ids=lambda path: path.stem)
 def test_notebooks_are_in_form(path: Path) -> None:
     assert problems(path) == []
+
+
+def test_every_sanitizer_is_read() -> None:
+    """nbval passes over a pair that is not written as it expects, such as one with an empty replacement, in silence."""
+    text = (Path(__file__).parents[1] / "notebooks" / "sanitize.cfg").read_text()
+    assert len(get_sanitize_patterns(text)) == text.count("\nregex:")

@@ -1,5 +1,5 @@
 """The local target's parts: a real `tritonserver` and a real vLLM, from wheels, in an environment of their own."""
 
-from tritonlab.engine.installer import LOCK, TORCH, TORCH_INDEX, Engine, EngineStatus, Progress, install, remove, status
+from tritonlab.engine.installer import LOCK, Engine, EngineStatus, Progress, install, remove, status
 
-__all__ = ["LOCK", "TORCH", "TORCH_INDEX", "Engine", "EngineStatus", "Progress", "install", "remove", "status"]
+__all__ = ["LOCK", "Engine", "EngineStatus", "Progress", "install", "remove", "status"]

@@ -10,18 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tritonlab.engine import machine, stub
+from tritonlab.engine import machine, pip, stub
+from tritonlab.engine.pip import TORCH
 from tritonlab.errors import EngineError
 from tritonlab.home import home
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 LOCK = HERE / "engine.lock"
-TORCH = "torch==2.13.0+cpu"
-TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 
 Progress = Callable[[str, float], None]
 """Called with a sentence and the fraction done, from 0 to 1."""
@@ -216,9 +214,11 @@ def _build(path: Path, progress: Progress) -> None:
     if not (engine.site_packages / "pip").exists():
         progress("Making the engine's environment", 0.0)
         _run([sys.executable, "-m", "venv", "--clear", str(path / "venv")], "make its environment")
-    _install_torch(engine, progress)
+    install = [str(engine.python), "-m", "pip", "install"]
+    progress(f"Installing {TORCH}", 0.05)
+    pip.torch(install, [], "install the engine")
     wanted = sum(1 for line in LOCK.read_text().splitlines() if "==" in line)
-    for count, package in enumerate(_pip(engine, ["--requirement", str(LOCK)])):
+    for count, package in enumerate(pip.packages(install, ["--requirement", str(LOCK)], "install the engine")):
         progress(f"Installing vLLM and Triton: {package}", min(0.3 + 0.55 * count / wanted, 0.85))
     progress("Starting Python and tritonserver once to see that they work", 0.9)
     versions = _verify(engine)
@@ -227,42 +227,6 @@ def _build(path: Path, progress: Progress) -> None:
     unfinished.write_text(json.dumps(record, indent=1))
     unfinished.replace(path / "installed.json")
     progress("The engine is installed", 1.0)
-
-
-def _install_torch(engine: Engine, progress: Progress) -> None:
-    progress(f"Installing {TORCH}", 0.05)
-    try:
-        list(_pip(engine, [TORCH]))
-    except EngineError as first:
-        if "No matching distribution" not in first.what:
-            raise
-        progress(f"Installing {TORCH} from {TORCH_INDEX}", 0.05)
-        list(_pip(engine, [TORCH, "--extra-index-url", TORCH_INDEX]))
-
-
-def _pip(engine: Engine, arguments: list[str]) -> Iterator[str]:
-    """Run pip install and yield each package it takes up, as it does."""
-    command = [str(engine.python), "-m", "pip", "install", "--no-deps", "--no-input", "--progress-bar", "off"]
-    command += ["--disable-pip-version-check", *arguments]
-    tail: list[str] = []
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    ) as pip:
-        assert pip.stdout is not None
-        try:
-            for line in pip.stdout:
-                tail = [*tail[-30:], line.rstrip()]
-                if match := re.match(r"(?:Collecting|Requirement already satisfied:) ([\w.-]+)", line):
-                    yield match[1]
-        except BaseException:
-            pip.terminate()
-            raise
-    if pip.returncode:
-        errors = [line for line in tail if line.startswith("ERROR")] or tail[-5:]
-        raise EngineError(
-            f"pip could not install the engine: {' '.join(errors)}",
-            "Check the network and the disk, then run `tritonlab engine install` again: what is there already is kept.",
-        )
 
 
 def _compose_backends(engine: Engine) -> None:

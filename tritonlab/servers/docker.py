@@ -19,14 +19,7 @@ from tritonlab.errors import DockerError, TritonlabError
 from tritonlab.servers import container_keeper, engines, image, leftovers, ports
 from tritonlab.servers.command import FOLDER_OF_THE_HUB, DockerRun
 from tritonlab.servers.container_keeper import LABEL
-from tritonlab.servers.kept import (
-    KeptServer,
-    check_arguments,
-    check_environment,
-    check_repository,
-    servers_path,
-    with_arguments,
-)
+from tritonlab.servers.kept import KeptServer, check, servers_path, with_arguments
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -74,9 +67,8 @@ class DockerServer(KeptServer):
         image_name: str | None,
         progress: Progress,
     ) -> None:
-        check_repository(repository)
-        check_arguments(arguments)
-        check_environment(environment)
+        models = models if models is None or isinstance(models, str) else tuple(models)
+        check(repository, models, arguments, environment)
         self._repository = repository.resolve()
         mounts = _mounts(self._repository)
         self.engine = engines.connect()

@@ -160,8 +160,25 @@ def servers_path() -> Path:
     return home() / "servers"
 
 
-def check_repository(repository: Path) -> None:
-    """Raise TritonlabError when there is no such folder."""
+def check(
+    repository: Path, models: Iterable[str] | None, arguments: Sequence[str], environment: Mapping[str, str]
+) -> None:
+    """Raise TritonlabError for what no server can be started with, before anything is."""
+    _check_repository(repository)
+    _check_models(models)
+    _check_arguments(arguments)
+    _check_environment(environment)
+
+
+def _check_models(models: Iterable[str] | None) -> None:
+    if models is None or isinstance(models, str):
+        return
+    for model in models:
+        if not isinstance(model, str):
+            raise TritonlabError(f"{model!r} is no model's name.", 'Give names, e.g. ["gemma"].')
+
+
+def _check_repository(repository: Path) -> None:
     if not repository.is_dir():
         raise TritonlabError(
             f"There is no model repository at {repository}.",
@@ -169,8 +186,7 @@ def check_repository(repository: Path) -> None:
         )
 
 
-def check_arguments(arguments: Sequence[str]) -> None:
-    """Raise TritonlabError for arguments of tritonserver that are none, or that this handle has to know of."""
+def _check_arguments(arguments: Sequence[str]) -> None:
     if not isinstance(arguments, (list, tuple)) or not all(isinstance(argument, str) for argument in arguments):
         raise TritonlabError(
             f"The arguments for tritonserver are {arguments!r}.", 'Give a list of texts, e.g. ["--log-verbose=1"].'
@@ -183,8 +199,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
             )
 
 
-def check_environment(environment: Mapping[str, str]) -> None:
-    """Raise TritonlabError for a variable that no process can be given."""
+def _check_environment(environment: Mapping[str, str]) -> None:
     for name, value in environment.items():
         if (
             not isinstance(name, str)

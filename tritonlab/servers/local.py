@@ -11,14 +11,7 @@ from pathlib import Path
 from tritonlab.client import Client
 from tritonlab.engine import Engine
 from tritonlab.servers import leftovers, ports
-from tritonlab.servers.kept import (
-    KeptServer,
-    check_arguments,
-    check_environment,
-    check_repository,
-    servers_path,
-    with_arguments,
-)
+from tritonlab.servers.kept import KeptServer, check, servers_path, with_arguments
 
 # What suits vLLM on a laptop's processor; a variable that the user has set wins.
 ENVIRONMENT = {
@@ -46,9 +39,8 @@ class LocalServer(KeptServer):
         log: str | os.PathLike[str] | None,
     ) -> None:
         engine = Engine.find()
-        check_repository(repository)
-        check_arguments(arguments)
-        check_environment(environment)
+        models = models if models is None or isinstance(models, str) else tuple(models)
+        check(repository, models, arguments, environment)
         chosen = ports.choose(wanted_ports)
         addresses = {service: f"{ports.HOST}:{port}" for service, port in chosen.items()}
         leftovers.sweep(servers_path())

@@ -9,15 +9,14 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tritonlab.engine import LOCK, TORCH, TORCH_INDEX, Progress
-from tritonlab.errors import DockerError
+from tritonlab.engine import LOCK, Progress, pip
+from tritonlab.engine.pip import TORCH
 from tritonlab.home import home
 from tritonlab.servers.engines import DockerEngine, explained, fault_of, refusal
 
@@ -96,7 +95,8 @@ def build(
         anew: build even if a current one is there, and use nothing of earlier builds.
 
     Raises:
-        DockerError: a wheel cannot be had, or a step of the build failed; says which.
+        EngineError: a wheel cannot be had.
+        DockerError: a step of the build failed; says which.
     """
     import filelock
 
@@ -151,42 +151,15 @@ def _collect(context: Path, progress: Progress) -> None:
     shutil.copytree(BACKEND, context / "vllm", ignore=shutil.ignore_patterns("__pycache__"))
     for name in FILES:
         shutil.copy2(HERE / name, context / name)
-    wheels = context / "wheels"
+    fetch = [sys.executable, "-m", "pip", "download"]
+    # For the container, whatever this machine is.
+    what = ["--only-binary", ":all:", "--python-version", PYTHON, "--implementation", "cp"]
+    what += ["--dest", str(context / "wheels")]
+    what += [word for platform in PLATFORMS for word in ("--platform", platform)]
     progress(f"Fetching wheels: {TORCH}", 0.0)
-    try:
-        list(_downloads([TORCH], wheels))
-    except DockerError as first:
-        if "No matching distribution" not in first.what:
-            raise
-        list(_downloads([TORCH, "--extra-index-url", TORCH_INDEX], wheels))
-    for count, package in enumerate(_downloads(requirements[1:], wheels)):
+    pip.torch(fetch, what, "fetch the image's wheels")
+    for count, package in enumerate(pip.packages(fetch, [*what, *requirements[1:]], "fetch the image's wheels")):
         progress(f"Fetching wheels: {package}", 0.1 + 0.4 * count / len(requirements))
-
-
-def _downloads(arguments: list[str], wheels: Path) -> Iterator[str]:
-    """Let pip fetch wheels for the container, whatever this machine is; yields each package's name."""
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--progress-bar", "off"]
-    command += ["--disable-pip-version-check", "--only-binary", ":all:", "--dest", str(wheels)]
-    command += ["--python-version", PYTHON, "--implementation", "cp"]
-    command += [word for platform in PLATFORMS for word in ("--platform", platform)]
-    tail: list[str] = []
-    with subprocess.Popen(
-        [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    ) as pip:
-        assert pip.stdout is not None
-        try:
-            for line in pip.stdout:
-                tail = [*tail[-30:], line.rstrip()]
-                if match := re.match(r"Collecting ([\w.-]+)", line):
-                    yield match[1]
-        except BaseException:
-            pip.terminate()
-            raise
-    if pip.returncode:
-        errors = [line for line in tail if line.startswith("ERROR")] or tail[-5:]
-        raise DockerError(
-            f"pip could not fetch the image's wheels: {' '.join(errors)}", "Check the network, then try again."
-        )
 
 
 def _built(engine: DockerEngine, context: Path, base: str, *, anew: bool) -> Iterator[tuple[str, float]]:
