@@ -21,6 +21,8 @@ from tritonlab.vllm import VllmModel, check_name
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tritonlab.trtllm.repository import TemplateModel
+
 BACKENDS = (
     "vllm", "python", "tensorrtllm", "tensorrt", "onnxruntime", "pytorch", "openvino", "tensorflow", "dali", "fil",
 )  # fmt: skip
@@ -118,14 +120,14 @@ class ModelRepository(os.PathLike[str]):
             )
         return Model(path)
 
-    def add(self, model: VllmModel, *, replace: bool = False) -> Model:
-        """Write a model's config.pbtxt and model.json.
+    def add(self, model: VllmModel | TemplateModel, *, replace: bool = False) -> Model:
+        """Write a model's config.pbtxt and what its version folder holds, such as model.json.
 
         Raises:
             RepositoryError: it is there already and `replace` is not set, or the folder cannot be written.
         """
         path = self.path / model.name
-        config, arguments = render(model.config()), model.model_json()
+        config, files = render(model.config()), model.files()
         if path.exists() and not replace:
             raise RepositoryError(
                 f"There is a model {model.name!r} in {self.path} already.",
@@ -136,7 +138,8 @@ class ModelRepository(os.PathLike[str]):
         version = path / str(model.version)
         try:
             version.mkdir(parents=True)
-            (version / "model.json").write_text(arguments, encoding="utf-8")
+            for name, text in files.items():
+                (version / name).write_text(text, encoding="utf-8")
             (path / CONFIG).write_text(config, encoding="utf-8")
         except OSError as error:
             raise RepositoryError(f"{path} cannot be written: {error.strerror}.", "Choose a folder of yours.") from None

@@ -92,6 +92,10 @@ class VllmModel:
         """The text of model.json."""
         return json.dumps(self.engine_arguments, indent=2, allow_nan=False) + "\n"
 
+    def files(self) -> dict[str, str]:
+        """The files of the version folder: name -> text."""
+        return {"model.json": self.model_json()}
+
     def config(self) -> ModelConfig:
         """The configuration, complete: the same file serves here and in NVIDIA's vLLM container."""
         config = schema().ModelConfig(name=self.name, backend="vllm", max_batch_size=0)

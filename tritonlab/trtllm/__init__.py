@@ -5,5 +5,6 @@ The engine path is TensorRT-LLM's up to 1.2.1, and left its main branch in July 
 
 from tritonlab.trtllm.engine import EngineFolder
 from tritonlab.trtllm.plan import BuildPlan
+from tritonlab.trtllm.repository import InflightBatcherLlm, parameters
 
-__all__ = ["BuildPlan", "EngineFolder"]
+__all__ = ["BuildPlan", "EngineFolder", "InflightBatcherLlm", "parameters"]

@@ -37,6 +37,7 @@ __all__ = [
     "LoRARequest",
     "StatLoggerBase",
     "engine_args",
+    "forbid",
     "is_multimodal",
     "runner",
     "sampling_params",
@@ -145,6 +146,14 @@ def sampling_params(given, *, stream):
         return SamplingParams(**values, output_kind=kind)
     except Exception as error:  # vLLM's own validation errors derive from different classes by version
         raise ValueError(f"the sampling parameters are not valid: {error}") from None
+
+
+def forbid(params, words):
+    """The parameters with words, given as lists of token ids, that must not come."""
+    if words:
+        # vLLM fills this field from the text of `bad_words`, which needs a tokenizer.
+        params._bad_words_token_ids = words
+    return params
 
 
 def _structured_outputs(value):

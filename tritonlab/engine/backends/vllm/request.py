@@ -6,15 +6,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
+from answer import BadRequest
 
 _NOTHING = SimpleNamespace(text="", finish_reason=None, cumulative_logprob=None, logprobs=None, token_ids=())
-FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 # Options of Triton itself that arrive among a request's parameters.
 _TRITONS_OWN = "triton_"
-
-
-class BadRequest(ValueError):
-    """The client's mistake, in a sentence for the client."""
 
 
 class Request:
@@ -75,10 +71,6 @@ class Request:
             counts = [len(part.token_ids) for part in parts]
             tensors.append(pb_utils.Tensor("num_output_tokens", np.array(counts, np.uint32)))
         return pb_utils.InferenceResponse(tensors)
-
-
-def error_response(sentence):
-    return pb_utils.InferenceResponse(error=pb_utils.TritonError(sentence))
 
 
 def _prompt(triton_request):
