@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
+from tritonlab import bodies
 from tritonlab.errors import (
     ClientError,
     ModelNotReady,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 CONNECT_S = 5.0
 RETRIES = 2
 RETRY_WAIT_S = 0.2
-RETURNS = ("finish_reason", "num_input_tokens", "num_output_tokens")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 HEADER = re.compile(r"[\x20-\x7e\t]*")
 
@@ -129,6 +129,7 @@ class Client:
         self._scheme = scheme
         self._loopback = host in LOOPBACK
         self._made: requests.Session | None = None
+        self._inputs: dict[str, dict[str, bodies.Tensor]] = {}
 
     def __repr__(self) -> str:
         return f"Client({self.url!r})"
@@ -213,7 +214,7 @@ class Client:
 
         parameters: dict[str, Any] = {}
         if config is not None:
-            parameters["config"] = _dumps(config, "the configuration")
+            parameters["config"] = bodies.dumps(config, "the configuration")
         for path, content in (files or {}).items():
             if not isinstance(content, bytes):
                 raise ClientError(f"The content of {path} is {type(content).__name__}.", "Give bytes: text.encode().")
@@ -280,12 +281,13 @@ class Client:
             timeout: seconds, in place of the client's.
             sampling: vLLM's sampling parameters, e.g. max_tokens=64, temperature=0.7, seed=1, stop=["."].
                 With n=3 the result is the first of three texts, and `raw["text_output"]` has them all.
+                A model of TensorRT-LLM has an input for each setting: max_tokens=64, top_k=5, stop_words=["."].
 
         Raises:
             ClientError: one of its kinds, with what the server said.
         """
+        body = self._body(model, prompt, sampling, stream=False)
         started = time.monotonic()
-        body = _body(prompt, sampling, stream=False)
         raw = self._post(f"{_model(model)}/generate", body, self._patience(timeout))
         return _generation(raw, time.monotonic() - started)
 
@@ -297,7 +299,7 @@ class Client:
         Raises:
             ClientError: n is above 1: the pieces of several texts would come mixed.
         """
-        body = _body(prompt, sampling, stream=True)
+        body = self._body(model, prompt, sampling, stream=True)
         path, patience = f"{_model(model)}/generate_stream", self._patience(timeout)
         return GenerationStream(lambda: self._events(path, body, patience))
 
@@ -305,10 +307,28 @@ class Client:
         self, model: str, prompt: str, *, timeout: float | None = None, **sampling: Any
     ) -> GenerationStream:
         """The same over gRPC, with `tritonclient`. (ModelStreamInfer)"""
-        body, patience = _body(prompt, sampling, stream=True), self._patience(timeout)
+        body, patience = self._body(model, prompt, sampling, stream=True), self._patience(timeout)
         return GenerationStream(lambda: self._grpc_events(model, body, patience))
 
     # What the above is made of
+
+    def _body(self, model: str, prompt: str, sampling: Mapping[str, Any], *, stream: bool) -> dict[str, Any]:
+        return bodies.body(prompt, sampling, self._inputs_of(model), stream=stream)
+
+    def _inputs_of(self, model: str) -> Mapping[str, bodies.Tensor]:
+        """A model's inputs, asked for once; none when the server does not tell: then its refusal will be of use."""
+        if model not in self._inputs:
+            try:
+                described = _json(self._send("GET", _model(model), timeout=self.timeout).text, self.url)["inputs"]
+                self._inputs[model] = {
+                    tensor["name"]: bodies.Tensor(tensor["datatype"], tuple(map(int, tensor["shape"])))
+                    for tensor in described
+                }
+            except (ServerUnreachable, RequestTimeout):
+                raise
+            except (ClientError, KeyError, TypeError, ValueError):
+                return {}
+        return self._inputs[model]
 
     def _events(self, path: str, body: dict[str, Any], timeout: float) -> Iterator[dict[str, Any]]:
         """The JSON objects of a server-sent event stream; leaving the loop closes the connection."""
@@ -337,7 +357,12 @@ class Client:
         finished = False
         try:
             client.start_stream(lambda result, error: answers.put((result, error)), headers=lowered)
-            client.async_stream_infer(str(model), _grpc_inputs(body), enable_empty_final_response=True)
+            client.async_stream_infer(
+                str(model),
+                bodies.grpc_inputs(body, self._inputs_of(model)),
+                request_id=body.get("id", ""),
+                enable_empty_final_response=True,
+            )
             while not finished:
                 result, error = answers.get(timeout=timeout)
                 if error is not None:
@@ -482,22 +507,6 @@ class GenerationStream:
         return f"GenerationStream({len(self._pieces)} pieces so far)"
 
 
-def _body(prompt: str, sampling: Mapping[str, Any], *, stream: bool) -> dict[str, Any]:
-    body: dict[str, Any] = {"text_input": prompt, "stream": stream, "exclude_input_in_output": True}
-    if not isinstance(prompt, str):
-        raise ClientError(f"The prompt is of type {type(prompt).__name__}.", "Give a text.")
-    body |= {f"return_{name}": True for name in RETURNS}
-    given = {name: value for name, value in sampling.items() if value is not None}
-    for name in ("return_logprobs", "return_cumulative_logprob"):
-        if name in given:
-            body[name] = given.pop(name)
-    if given:
-        body["sampling_parameters"] = _dumps(given, "the sampling parameters")
-    if stream and json.loads(body.get("sampling_parameters", "{}")).get("n", 1) != 1:
-        raise ClientError("A stream gives one text, and n asks for more.", "Use generate(..., n=...) instead.")
-    return body
-
-
 def _generation(
     raw: dict[str, Any], seconds: float, first: float | None = None, gaps: tuple[float, ...] = ()
 ) -> Generation:
@@ -552,14 +561,6 @@ def _checked(headers: Mapping[str, str]) -> dict[str, str]:
                 "Look for a line break or a missing variable where the value comes from.",
             )
     return dict(headers)
-
-
-def _dumps(value: Any, what: str) -> str:
-    """JSON; a number of numpy counts as a number."""
-    try:
-        return json.dumps(value, allow_nan=False, default=lambda number: number.item())
-    except (TypeError, ValueError, AttributeError):
-        raise ClientError(f"There is no JSON for {what}: {value!r}.", "Give texts, finite numbers and lists.") from None
 
 
 def _model(model: str, version: str | int | None = None) -> str:
@@ -633,19 +634,6 @@ def _grpc_error(error: Any, where: str) -> ClientError:
     if "unknown model" in said or "is not found" in said or "is not ready" in said:
         return ModelNotReady(f"The server has no such model ready: {said}", "client.index() lists them.")
     return _rejected(said)
-
-
-def _grpc_inputs(body: Mapping[str, Any]) -> list[Any]:
-    import numpy as np
-    import tritonclient.grpc as grpc
-
-    inputs = []
-    for name, value in body.items():
-        flag = isinstance(value, bool)
-        tensor = grpc.InferInput(name, [1], "BOOL" if flag else "BYTES")
-        tensor.set_data_from_numpy(np.array([value]) if flag else np.array([value.encode()], dtype=object))
-        inputs.append(tensor)
-    return inputs
 
 
 def _grpc_event(result: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -16,28 +17,31 @@ from tritonlab.client import Generation
 from tritonlab.errors import ClientError, ModelNotReady, RequestRejected, RequestTimeout, ServerUnreachable
 
 SECRET = "s3cret"
+INPUTS = re.compile(rb"GET /v2/models/[^/ ]+ ")
 
 
 @contextmanager
 def answering(*answers: bytes, hold: float = 0.0) -> Iterator[str]:
-    """A socket that answers each connection with the next of `answers`, then closes it, or holds it open."""
+    """A socket that answers each connection with the next of `answers`, then closes it, or holds it open.
+
+    The question for a model's inputs, which comes before the first request to generate, is answered beside them.
+    """
     done = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(0.1)
 
         def serve() -> None:
-            for answer in answers:
-                while not done.is_set():
-                    try:
-                        connection, _ = listener.accept()
-                        break
-                    except TimeoutError:
-                        continue
-                else:
-                    return
+            left = list(answers)
+            while left and not done.is_set():
+                try:
+                    connection, _ = listener.accept()
+                except TimeoutError:
+                    continue
                 with connection:
-                    _take_request(connection)
-                    connection.sendall(answer)
+                    if INPUTS.match(_take_request(connection)):
+                        connection.sendall(http(b'{"inputs":[]}'))
+                        continue
+                    connection.sendall(left.pop(0))
                     done.wait(hold)
 
         thread = threading.Thread(target=serve)
@@ -49,14 +53,15 @@ def answering(*answers: bytes, hold: float = 0.0) -> Iterator[str]:
             thread.join()
 
 
-def _take_request(connection: socket.socket) -> None:
-    """To its last byte: what is unread when a socket closes resets the connection, and the answer can be lost."""
+def _take_request(connection: socket.socket) -> bytes:
+    """Its first line. It is read to its last byte: what is unread when a socket closes resets the connection."""
     with connection.makefile("rb") as request:
-        length = 0
+        first, length = request.readline(), 0
         while (line := request.readline()).strip():
             if line.lower().startswith(b"content-length:"):
                 length = int(line.split(b":")[1])
         request.read(length)
+    return first
 
 
 def http(body: bytes, status: str = "200 OK", kind: str = "application/json") -> bytes:

@@ -100,7 +100,10 @@ class TritonPythonModel:
         size = len(lengths)
         if (beams := _numbers(request, "beam_width", size, 1).max()) > 1:
             raise BadRequest(f"beam_width is {beams}, and this engine has one beam (max_beam_width 1).")
-        if _flags(request, "return_context_logits", size).any() or _flags(request, "return_generation_logits", size).any():
+        if (
+            _flags(request, "return_context_logits", size).any()
+            or _flags(request, "return_generation_logits", size).any()
+        ):
             raise BadRequest("logits are asked for, and this engine was built without gathering them.")
         prompts = _values(request, "input_ids").reshape(size, -1)
         sequences = [
@@ -275,8 +278,8 @@ def _words(request, name, row):
     ids, ends = array.reshape(-1, 2, array.shape[-1])[row].tolist()
     ends = [end for end in ends if end != NONE]
     if sorted(ends) != ends or any(not 0 < end <= len(ids) for end in ends):
-        raise BadRequest(f"{name} is no word list: its second row must rise and stay within the first, and has {ends}.")
-    return [ids[start:end] for start, end in zip([0, *ends], ends)]
+        raise BadRequest(f"{name} is no word list: the ends in its second row, {ends}, do not rise within the first.")
+    return [ids[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def _tensor(name, array, kind):

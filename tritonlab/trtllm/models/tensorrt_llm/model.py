@@ -1,7 +1,7 @@
 """tensorrt_llm, exchanged: on a machine without an NVIDIA GPU vLLM computes what a compiled engine would.
 
-The code is in tritonlab's vllm backend, which the local engine and the CPU image have. model.json beside this file holds
-vLLM's engine arguments.
+The code is in tritonlab's vllm backend, which the local engine and the CPU image have. model.json beside this file
+holds vLLM's engine arguments.
 """
 
 import sys

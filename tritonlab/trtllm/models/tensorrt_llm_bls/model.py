@@ -1,8 +1,8 @@
 """tensorrt_llm_bls: preprocessing, tensorrt_llm and postprocessing called one after the other from Python.
 
-It does what the ensemble does, and each piece of an answer passes through here: a place for code of your own. It honours
-the tensors of NVIDIA's inflight_batcher_llm (TensorRT-LLM 0.20) for text. Each stream has an id of its own on its way, so
-that postprocessing can put together a character whose bytes come in two pieces.
+It does what the ensemble does, and each piece of an answer passes through here: a place for code of your own. It
+honours the tensors of NVIDIA's inflight_batcher_llm (TensorRT-LLM 0.20) for text. Each stream has an id of its own on
+its way, so that postprocessing can put together a character whose bytes come in two pieces.
 """
 
 import json
@@ -122,7 +122,9 @@ def renamed(request, names, size):
     """The request's tensors under the names of another model, a row for each prompt."""
     found = {theirs: pb_utils.get_input_tensor_by_name(request, ours) for theirs, ours in names.items()}
     arrays = {theirs: tensor.as_numpy() for theirs, tensor in found.items() if tensor is not None}
-    return [pb_utils.Tensor(theirs, array.reshape(size, *(array.shape[1:] or (1,)))) for theirs, array in arrays.items()]
+    return [
+        pb_utils.Tensor(theirs, array.reshape(size, *(array.shape[1:] or (1,)))) for theirs, array in arrays.items()
+    ]
 
 
 def call(model, inputs, outputs, name=""):
