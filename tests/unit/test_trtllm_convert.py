@@ -236,6 +236,6 @@ def test_it_runs_in_a_container_that_still_builds_engines() -> None:
         plan().docker(release="26.08")
     with pytest.raises(CommandError, match="no shell 'fish'"):
         plan().render("fish")
-    dollar = ConvertPlan("a$b", "ckpt", shapes()[GEMMA])
-    assert "'a$b'" in dollar.render()
-    assert "'a$b'" in dollar.docker().render()
+    dollar = ConvertPlan("a${b}", "ckpt", shapes()[GEMMA])
+    assert "'a${b}'" in dollar.render()
+    assert "'a${b}'" in dollar.docker().render()

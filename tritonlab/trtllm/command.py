@@ -47,5 +47,5 @@ def docker(words: Sequence[str], folder: str, release: str) -> DockerRun:
 
 
 def _literal(words: Sequence[str]) -> list[str]:
-    # In the notation of `shells` a single dollar begins a variable, and these words have none.
+    # In the notation of `shells` a word can hold variables, and these have none.
     return [word.replace("$", "$$") for word in words]
