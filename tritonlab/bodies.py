@@ -1,4 +1,4 @@
-"""What a request to generate holds: for a model of the vllm backend, or for one that takes a tensor for each setting."""
+"""What a request to generate holds: for the vllm backend, or for a model that has an input for each setting."""
 
 from __future__ import annotations
 
@@ -21,21 +21,15 @@ class Tensor(NamedTuple):
     shape: tuple[int, ...]
 
 
-def body(prompt: str, sampling: Mapping[str, Any], inputs: Mapping[str, Tensor], *, stream: bool) -> dict[str, Any]:
-    """The JSON object for a model with these inputs; empty `inputs` stand for the vllm backend's.
+def of_vllm(prompt: str, sampling: Mapping[str, Any], *, stream: bool) -> dict[str, Any]:
+    """The JSON object for a model of the vllm backend: a text of sampling parameters.
 
     Raises:
-        ClientError: a setting has no JSON form, or the model has no such input.
+        ClientError: the prompt is no text, or a parameter has no JSON form.
     """
     if not isinstance(prompt, str):
         raise ClientError(f"The prompt is of type {type(prompt).__name__}.", "Give a text.")
-    given = {name: value for name, value in sampling.items() if value is not None}
-    if not inputs or "sampling_parameters" in inputs:
-        return _of_vllm(prompt, given, stream=stream)
-    return _of_tensors(prompt, given, inputs, stream=stream)
-
-
-def _of_vllm(prompt: str, given: dict[str, Any], *, stream: bool) -> dict[str, Any]:
+    given = _given(sampling)
     found: dict[str, Any] = {"text_input": prompt, "stream": stream, "exclude_input_in_output": True}
     found |= {f"return_{name}": True for name in RETURNS}
     for name in ("return_logprobs", "return_cumulative_logprob"):
@@ -48,8 +42,15 @@ def _of_vllm(prompt: str, given: dict[str, Any], *, stream: bool) -> dict[str, A
     return found
 
 
-def _of_tensors(prompt: str, given: dict[str, Any], inputs: Mapping[str, Tensor], *, stream: bool) -> dict[str, Any]:
-    """The form of the ensemble, of tensorrt_llm_bls and of the LLM API model: an input for each setting."""
+def of_tensors(
+    prompt: str, sampling: Mapping[str, Any], inputs: Mapping[str, Tensor], *, stream: bool
+) -> dict[str, Any]:
+    """The same for the ensemble, tensorrt_llm_bls and the LLM API model, by the inputs that the server describes.
+
+    Raises:
+        ClientError: the model has no such input.
+    """
+    given = _given(sampling)
     for name in given:
         if name not in inputs:
             # Triton takes an unknown name for a parameter of the request, and nobody reads it.
@@ -59,16 +60,20 @@ def _of_tensors(prompt: str, given: dict[str, Any], inputs: Mapping[str, Tensor]
                 f"Did you mean {near[0]}?" if near else f"It has {', '.join(sorted(inputs))}.",
             )
     ours = {
-        # Pieces of one stream are told from another's by this id.
-        "id": uuid.uuid4().hex,
         "text_input": prompt,
         "stream": stream,
         "streaming": stream,
         "exclude_input_in_output": True,
         "sampling_param_exclude_input_from_output": True,
     }
-    found = {name: value for name, value in ours.items() if name in inputs or name == "id"}
-    return json.loads(dumps({**found, **given}, "the inputs"))  # type: ignore[no-any-return]
+    # By the id the pieces of a stream are told from another's.
+    found = {"id": uuid.uuid4().hex, **{name: value for name, value in ours.items() if name in inputs}}
+    whole: dict[str, Any] = json.loads(dumps({**found, **given}, "the inputs"))
+    return whole
+
+
+def _given(sampling: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in sampling.items() if value is not None}
 
 
 def grpc_inputs(body: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> list[Any]:

@@ -286,9 +286,10 @@ class Client:
         Raises:
             ClientError: one of its kinds, with what the server said.
         """
+        patience = self._patience(timeout)
         body = self._body(model, prompt, sampling, stream=False)
         started = time.monotonic()
-        raw = self._post(f"{_model(model)}/generate", body, self._patience(timeout))
+        raw = self._post(f"{_model(model)}/generate", body, patience)
         return _generation(raw, time.monotonic() - started)
 
     def stream(self, model: str, prompt: str, *, timeout: float | None = None, **sampling: Any) -> GenerationStream:
@@ -299,21 +300,26 @@ class Client:
         Raises:
             ClientError: n is above 1: the pieces of several texts would come mixed.
         """
-        body = self._body(model, prompt, sampling, stream=True)
         path, patience = f"{_model(model)}/generate_stream", self._patience(timeout)
+        body = self._body(model, prompt, sampling, stream=True)
         return GenerationStream(lambda: self._events(path, body, patience))
 
     def stream_grpc(
         self, model: str, prompt: str, *, timeout: float | None = None, **sampling: Any
     ) -> GenerationStream:
         """The same over gRPC, with `tritonclient`. (ModelStreamInfer)"""
-        body, patience = self._body(model, prompt, sampling, stream=True), self._patience(timeout)
+        patience, body = self._patience(timeout), self._body(model, prompt, sampling, stream=True)
         return GenerationStream(lambda: self._grpc_events(model, body, patience))
 
     # What the above is made of
 
     def _body(self, model: str, prompt: str, sampling: Mapping[str, Any], *, stream: bool) -> dict[str, Any]:
-        return bodies.body(prompt, sampling, self._inputs_of(model), stream=stream)
+        # First what no model would take: that needs no server.
+        plain = bodies.of_vllm(prompt, sampling, stream=stream)
+        inputs = self._inputs_of(model)
+        if not inputs or "sampling_parameters" in inputs:
+            return plain
+        return bodies.of_tensors(prompt, sampling, inputs, stream=stream)
 
     def _inputs_of(self, model: str) -> Mapping[str, bodies.Tensor]:
         """A model's inputs, asked for once; none when the server does not tell: then its refusal will be of use."""

@@ -10,10 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tritonlab import compatibility
 from tritonlab.errors import CommandError
-from tritonlab.servers import shells
-from tritonlab.servers.command import Advice, DockerRun, Option
+from tritonlab.servers.command import Advice, DockerRun
+from tritonlab.trtllm import command, precision
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,16 +21,6 @@ Value = str | int | bool
 
 FP8 = ("FP8", "FP8_PER_CHANNEL_PER_TOKEN", "FP8_BLOCK_SCALES")
 FUSING = ("LlamaForCausalLM", "MistralForCausalLM", "Gemma2ForCausalLM", "MedusaForCausalLM")
-# quant_algo begins so -> the least compute capability; TensorRT-LLM's legacy support matrix and precision page
-LEAST_CAPABILITY = {
-    "NVFP4": (10, 0),
-    "FP8": (8, 9),
-    "W4A8": (8, 9),
-    "W4A16": (8, 0),
-    "W8A16": (7, 0),
-    "W8A8_SQ": (7, 0),
-    "INT8": (7, 0),
-}
 
 
 class Flag(NamedTuple):
@@ -74,11 +63,12 @@ class BuildPlan:
         return words + [word for name, value in self.options.items() for word in _words(name, value)]
 
     def render(self, shell: str = "bash") -> str:
-        """The command line for a shell: "bash", "powershell" or "cmd"."""
-        words = [word.replace("$", "$$") for word in self.words()]
-        starts = [at for at, word in enumerate(words) if at and word.startswith("--")]
-        lines = [words[a:b] for a, b in zip([0, *starts], [*starts, len(words)], strict=True)]
-        return shells.join(lines, shell)
+        """The command line for a shell: "bash", "powershell" or "cmd".
+
+        Raises:
+            CommandError: there is no such shell.
+        """
+        return command.line(self.words(), shell)
 
     def docker(self, folder: str = "${PWD}", release: str = "25.06") -> DockerRun:
         """The same in NVIDIA's container, with a folder of the host as its working folder.
@@ -86,20 +76,7 @@ class BuildPlan:
         Raises:
             CommandError: the release has no image that builds engines.
         """
-        known = compatibility.releases().get(release)
-        if known is None or not known.builds_engines:
-            raise CommandError(
-                f"No image of release {release} is known to build engines.",
-                f"Take one of {', '.join(r.tag for r in compatibility.releases().values() if r.builds_engines)}.",
-            )
-        options = (
-            Option("--rm"),
-            Option("--gpus", "all"),
-            Option("--mount", f"type=bind,source={folder},target=/workspace"),
-            Option("--workdir", "/workspace"),
-            Option("--shm-size", "2g"),
-        )
-        return DockerRun(f"nvcr.io/nvidia/tritonserver:{release}-trtllm-python-py3", tuple(self.words()), options)
+        return command.docker(self.words(), folder, release)
 
     def explain(self) -> pd.DataFrame:
         """Every option that is given: what it does, what it costs, and what would hold without it."""
@@ -118,7 +95,11 @@ class BuildPlan:
             checkpoint: the content of the checkpoint's config.json.
             capability: the GPU's compute capability, such as (8, 9).
         """
-        return [*self._alone(), *self._with_checkpoint(checkpoint or {}), *_on_gpu(checkpoint or {}, capability)]
+        return [
+            *self._alone(),
+            *self._with_checkpoint(checkpoint or {}),
+            *precision.on_gpu(checkpoint or {}, capability),
+        ]
 
     def value(self, name: str) -> str:
         """What holds of an option, given or by default; "" where trtllm-build works it out."""
@@ -183,7 +164,7 @@ class BuildPlan:
             )  # fmt: skip
         if not checkpoint:
             return
-        is_fp8 = _algorithm(checkpoint) in FP8
+        is_fp8 = precision.algorithm(checkpoint) in FP8
         if self.options.get("use_fp8_context_fmha") in ("enable", True) and not is_fp8:
             yield Advice(
                 "--use_fp8_context_fmha", "It is switched off.", "The checkpoint is not of FP8.", "Leave it out."
@@ -199,32 +180,6 @@ class BuildPlan:
                 f"on {parallel}.",
                 "Leave it out.",
             )  # fmt: skip
-
-
-def _on_gpu(checkpoint: Mapping[str, Any], capability: tuple[int, int] | None) -> Iterator[Advice]:
-    if capability is None or not checkpoint:
-        return
-    algorithm, name = _algorithm(checkpoint), ".".join(map(str, capability))
-    if checkpoint.get("dtype") == "bfloat16" and capability < (8, 0):
-        yield Advice(
-            "dtype bfloat16", f"A GPU of compute capability {name} has no bfloat16.", "Ampere, 8.0, was the first.",
-            "convert_checkpoint.py --dtype float16",
-        )  # fmt: skip
-    least = next((least for start, least in LEAST_CAPABILITY.items() if algorithm.startswith(start)), (0, 0))
-    if capability < least:
-        yield Advice(
-            f"quant_algo {algorithm}", f"A GPU of compute capability {name} cannot compute it.",
-            f"It begins with {'.'.join(map(str, least))}.", "Choose another quantization, or another GPU.",
-        )  # fmt: skip
-    if (10, 0) <= capability < (12, 0) and algorithm.startswith(("W8A", "W4A16", "INT8")):
-        yield Advice(
-            f"quant_algo {algorithm}", f"TensorRT-LLM 0.20 refuses it on compute capability {name}.",
-            "It has no INT8 and INT4 kernels for that generation.", "FP8 or NVFP4.",
-        )  # fmt: skip
-
-
-def _algorithm(checkpoint: Mapping[str, Any]) -> str:
-    return str((checkpoint.get("quantization") or {}).get("quant_algo") or "")
 
 
 def _check(name: str, value: Value) -> None:

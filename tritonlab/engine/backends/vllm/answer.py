@@ -28,7 +28,8 @@ class Answer:
 
     @property
     def is_unwanted(self):
-        """Whether the client has gone. Never asked after the end: Triton crashes then, if the model is not decoupled."""
+        """Whether the client has gone."""
+        # Asked after the end, of a model that is not decoupled, Triton 2.51 ends with a segmentation fault.
         return not self._ended and self._sender.is_cancelled()
 
     def let_go(self):

@@ -1,0 +1,51 @@
+"""A command of TensorRT-LLM: as a line for a shell, and in NVIDIA's container."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tritonlab import compatibility
+from tritonlab.errors import CommandError
+from tritonlab.servers import shells
+from tritonlab.servers.command import DockerRun, Option
+
+
+def line(words: Sequence[str], shell: str) -> str:
+    """Words as a command line, an option to each line.
+
+    Raises:
+        CommandError: there is no such shell.
+    """
+    if shell not in shells.SHELLS:
+        raise CommandError(f"There is no shell {shell!r} here.", f"There are {', '.join(shells.SHELLS)}.")
+    escaped = _literal(words)
+    starts = [at for at, word in enumerate(escaped) if at and word.startswith("--")]
+    lines = [escaped[a:b] for a, b in zip([0, *starts], [*starts, len(escaped)], strict=True)]
+    return shells.join(lines, shell)
+
+
+def docker(words: Sequence[str], folder: str, release: str) -> DockerRun:
+    """Words in NVIDIA's container with TensorRT-LLM, a folder of the host as its working folder.
+
+    Raises:
+        CommandError: the release has no image that builds engines.
+    """
+    known = compatibility.releases().get(release)
+    if known is None or not known.builds_engines:
+        raise CommandError(
+            f"No image of release {release} is known to build engines.",
+            f"Take one of {', '.join(r.tag for r in compatibility.releases().values() if r.builds_engines)}.",
+        )
+    options = (
+        Option("--rm"),
+        Option("--gpus", "all"),
+        Option("--mount", f"type=bind,source={folder},target=/workspace"),
+        Option("--workdir", "/workspace"),
+        Option("--shm-size", "2g"),
+    )
+    return DockerRun(f"nvcr.io/nvidia/tritonserver:{release}-trtllm-python-py3", tuple(_literal(words)), options)
+
+
+def _literal(words: Sequence[str]) -> list[str]:
+    # In the notation of `shells` a word can hold variables, and these have none.
+    return [word.replace("$", "$$") for word in words]
