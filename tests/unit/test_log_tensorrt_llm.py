@@ -284,3 +284,60 @@ def test_engines_of_several_ranks(log: str, verdict: str) -> None:
 def test_server_without_triton_is_no_build() -> None:
     log = f"{RUN}Loaded engine size: 9 MiB\n{RUN}TRTGptModel maxInputLen: 4095 = max_input_len (in trtllm-build args)\n"
     assert read_log(log).kind == "unknown"
+
+
+OPTIONAL = """
+max_beam_width max_tokens_in_paged_kv_cache max_attention_window_size sink_token_length
+kv_cache_free_gpu_mem_fraction kv_cache_host_memory_bytes kv_cache_onboard_blocks cross_kv_cache_fraction
+enable_kv_cache_reuse enable_chunked_context batch_scheduler_policy exclude_input_in_output
+cancellation_check_period_ms stats_check_period_ms iter_stats_max_iterations request_stats_max_iterations
+normalize_log_probs gpu_device_ids participant_ids num_nodes gpu_weights_percent decoding_mode medusa_choices
+eagle_choices lora_cache_optimal_adapter_size lora_cache_max_adapter_size lora_cache_gpu_memory_fraction
+lora_cache_host_memory_bytes multi_block_mode enable_context_fmha_fp32_acc cuda_graph_mode
+cuda_graph_cache_size speculative_decoding_fast_logits lookahead_window_size guided_decoding_backend
+encoder_model_path gpt_model_path
+"""
+"""Parameters of tensorrt_llm/config.pbtxt that a server warns of and does without."""
+
+
+@pytest.mark.parametrize("parameter", OPTIONAL.split())
+@pytest.mark.parametrize(
+    "instead", ["use default value of 1", "be set to false.", "be left empty", "be automatically set"]
+)
+def test_optional_parameter_is_no_fault(parameter: str, instead: str) -> None:
+    warning = f"{RUN_WARNING}{parameter} is not specified, will {instead}\n"
+    report = read_log(f"{warning}{RUN}Loaded engine size: 9 MiB\n")
+    assert (report.verdict, report.findings) == ("starting", [])
+
+
+@pytest.mark.parametrize(
+    ("line", "cause"),
+    [
+        ("[TRT] [E] 6: The engine plan file is generated on an incompatible device, expecting compute 9.0 got compute "
+         "8.9, please rebuild.", "trt-engine-wrong-gpu"),
+        ("[TensorRT-LLM][ERROR] 6: The engine plan file is not compatible with this version of TensorRT, expecting "
+         "library version 9.2.0.5 got 9.3.0.1, please rebuild.", "trt-engine-version-mismatch"),
+        ("max_batch_size [2048] is greater than build_config.max_batch_size [64]", "engine-runtime-config-mismatch"),
+        (f"{RUN_WARNING}gpt_model_path is not specified, will be left empty\n[TensorRT-LLM][ERROR] Assertion failed: "
+         "Both encoder and decoder model paths are empty", "trtllm-placeholder-unfilled"),
+    ],
+)  # fmt: skip
+def test_fault_is_told_as_its_cause(line: str, cause: str) -> None:
+    report = read_log(f"{line}\n")
+    assert (report.verdict, [found.id for found in report.findings]) == ("failed", [cause])
+    assert report.findings[0].fix
+    assert report.findings[0].docs
+
+
+def test_legacy_warning_is_told_and_stops_nothing() -> None:
+    rule = "=" * 70
+    log = f"""\
+/usr/lib/python3/build.py:42: FutureWarning:
+{rule}
+LEGACY WARNING: trtllm-build
+{rule}
+This is part of the legacy TensorRT engine-build workflow.
+"""
+    report = read_log(log + built(0) + serialized(0) + ALL_BUILT)
+    assert (report.verdict, [found.id for found in report.findings]) == ("built", ["trtllm-engine-path-legacy"])
+    assert report.findings[0].evidence == "LEGACY WARNING: trtllm-build"
