@@ -129,82 +129,6 @@ BUILD_08 = f"""\
 {TRTLLM}Engine serialized. Total time: 00:00:02
 {TRTLLM}Total time of building all engines: 00:01:00
 """
-BUILD_020 = f"""\
-[TensorRT-LLM] TensorRT-LLM version: 0.20.0
-{TRTLLM}Set bert_attention_plugin to auto.
-{TRTLLM}Compute capability: (8, 6)
-{TRTLLM}SM count: 82
-{TRTLLM}int4 TFLOPS: 568
-{TRTLLM}int8 TFLOPS: 284
-{TRTLLM}fp8 TFLOPS: 0
-{TRTLLM}float16 TFLOPS: 142
-{TRTLLM}bfloat16 TFLOPS: 142
-{TRTLLM}float32 TFLOPS: 71
-{TRTLLM}Total Memory: 24 GiB
-{TRTLLM}Memory clock: 9751 MHz
-{TRTLLM}Memory bus width: 384
-{TRTLLM}Memory bandwidth: 936 GB/s
-{TRTLLM}PCIe bandwidth: 32 GB/s
-{TRTLLM}Set tokens_per_block to 32.
-{TRTLLM}max_seq_len is not specified, using deduced value 8192
-{TRTLLM}Total time of constructing network from module object 2.5 seconds
-{TRTLLM}Total optimization profiles added: 1
-{TRTLLM}Total time to initialize the weights in network Unnamed Network 0: 00:00:03
-{TRTLLM}Build TensorRT engine Unnamed Network 0
-{TRT}Max Scratch Memory: 4096 bytes
-{TRT}Total Activation Memory: 8192 bytes
-{TRT}Total Weights Memory: 16384 bytes
-{TRTLLM}Total time of building Unnamed Network 0: 00:00:14
-{TRTLLM}Build phase peak memory: 1024.00 MB, children: 12.00 MB
-"""
-BUILD_12 = f"""\
-{TRTLLM}Set PluginConfig.gpt_attention_plugin to auto.
-{TRTLLM}Set PluginConfig.tokens_per_block to 64.
-"""
-RUN = "[TensorRT-LLM][INFO] "
-RUN_08 = f"""\
-{RUN}Engine version 0.8.0 found in the config file, assuming engine(s) built by new builder API.
-{RUN}MPI size: 2, rank: 0
-{RUN}TRTGptModel mMaxAttentionWindowSize: 2048
-{RUN}Loaded engine size: 128 MiB
-{RUN}Allocate 1048576 bytes for k/v cache.
-{RUN}Using 2048 total tokens in paged KV cache, and 16 blocks per sequence
-"""
-RUN_09 = f"{RUN}Max tokens in paged KV cache: 2048. Allocating 1048576 bytes.\n"
-RUN_017 = f"""\
-{RUN}Engine version 0.17.0 found in the config file, assuming engine(s) built by new builder API.
-{RUN}MPI size: 1, MPI local size: 1, rank: 0
-{RUN}TRTGptModel maxNumSequences: 64
-{RUN}TRTGptModel maxBatchSize: 32
-{RUN}TRTGptModel maxBeamWidth: 1
-{RUN}TRTGptModel maxSequenceLen: 4096
-{RUN}TRTGptModel mMaxAttentionWindowSize: (2048) * 32
-{RUN}TRTGptModel maxNumTokens: 8192
-{RUN}TRTGptModel maxInputLen: 4095 = min(maxSequenceLen - 1, maxNumTokens) since context FMHA and usePackedInput
-{RUN}Loaded engine size: 128 MiB
-{RUN}[MemUsageChange] Allocated 64.50 MiB for execution context memory.
-{RUN}[MemUsageChange] Allocated 2.00 MB GPU memory for runtime buffers.
-{RUN}[MemUsageChange] Allocated 1.50 GB GPU memory for decoder.
-{RUN}Memory usage when calculating max tokens in paged kv cache: total: 24.00 GiB, available: 20.00 GiB
-{RUN}Number of blocks in KV cache primary pool: 512
-{RUN}Number of blocks in KV cache secondary pool: 16, onboard blocks to primary memory before reuse: true
-{RUN}Max KV cache pages per sequence: 64
-{RUN}Number of tokens per block: 64.
-{RUN}[MemUsageChange] Allocated 18.00 GiB for max tokens in paged KV cache (32768).
-"""
-RUN_020 = f"""\
-{RUN}Engine load time 205 ms
-{RUN}Blocks per window size:
-{RUN}[windowSize=4096] {{.primaryBlocks=512, .secondayBlocks=16}}
-"""
-RUN_11 = f"""\
-{RUN}Max KV cache blocks per sequence: 64 [window size=4096], tokens per block=32, primary blocks=512, \
-secondary blocks=16, max sequence length=4096
-"""
-RUN_13 = """\
-[TRT-LLM] [I] [batchmgr][RANK 0] Max KV cache blocks per sequence: 64 [window size=4096], \
-tokens per block=32, primary blocks=512
-"""
 
 VERSIONS = [
     ("vllm 0.5 V0", V0_05, {
@@ -249,35 +173,6 @@ VERSIONS = [
         "engine_generation_seconds": 12.5, "peak_build": 20 * MIB, "peak_build_host": 40 * MIB, "build_seconds": 14.0,
         "engine_path": "e/rank0.engine", "serialization_seconds": 2.0, "total_build_seconds": 60.0,
     }, ["plugins", "network", "engine build", "serialization"]),
-    ("trtllm-build 0.20", BUILD_020, {
-        "tensorrt_llm_version": "0.20.0", "compute_capability": (8, 6), "sm_count": 82, "int4_tflops": 568,
-        "int8_tflops": 284, "fp8_tflops": 0, "float16_tflops": 142, "bfloat16_tflops": 142, "float32_tflops": 71,
-        "gpu_memory_total": 24 * GIB, "memory_clock_mhz": 9751, "memory_bus_bits": 384, "memory_bandwidth_gbs": 936,
-        "pcie_bandwidth_gbs": 32, "tokens_per_block": 32, "max_model_len": 8192, "network_seconds": 2.5,
-        "optimization_profiles": 1, "weights_init_seconds": 3.0, "scratch": 4096, "activations": 8192,
-        "weights": 16384, "build_seconds": 14.0, "peak_build_host": GIB,
-    }, ["plugins", "GPU", "network", "engine build"]),
-    ("trtllm-build 1.2", BUILD_12, {"tokens_per_block": 64}, ["plugins"]),
-    ("TensorRT-LLM 0.8 at run time", RUN_08, {
-        "engine_version": "0.8.0", "world_size": 2, "attention_window": 2048, "engine": 128 * MIB, "kv_cache": MIB,
-        "kv_cache_tokens": 2048, "blocks_per_sequence": 16,
-    }, ["engine load", "paged KV cache"]),
-    ("TensorRT-LLM 0.9 at run time", RUN_09, {"kv_cache_tokens": 2048, "kv_cache": MIB}, ["paged KV cache"]),
-    ("TensorRT-LLM 0.17 at run time", RUN_017, {
-        "engine_version": "0.17.0", "world_size": 1, "max_sequences": 64, "max_batch_size": 32, "max_beam_width": 1,
-        "max_model_len": 4096, "attention_window": 2048, "max_num_tokens": 8192, "max_input_len": 4095,
-        "engine": 128 * MIB, "activations": 64.5 * MIB, "runtime_buffers": 2 * MIB, "decoder": 1.5 * GIB,
-        "gpu_memory_total": 24 * GIB, "gpu_memory_free": 20 * GIB, "kv_cache_gpu_blocks": 512,
-        "kv_cache_cpu_blocks": 16, "blocks_per_sequence": 64, "tokens_per_block": 64, "kv_cache": 18 * GIB,
-        "kv_cache_tokens": 32768,
-    }, ["engine load", "paged KV cache"]),
-    ("TensorRT-LLM 0.20 at run time", RUN_020, {
-        "engine_load_seconds": 0.205, "kv_cache_gpu_blocks": 512, "kv_cache_cpu_blocks": 16}, ["paged KV cache"]),
-    ("TensorRT-LLM 1.1 at run time", RUN_11, {
-        "blocks_per_sequence": 64, "tokens_per_block": 32, "kv_cache_gpu_blocks": 512, "kv_cache_cpu_blocks": 16,
-    }, ["paged KV cache"]),
-    ("TensorRT-LLM 1.3 at run time", RUN_13, {
-        "blocks_per_sequence": 64, "tokens_per_block": 32, "kv_cache_gpu_blocks": 512}, ["paged KV cache"]),
 ]  # fmt: skip
 
 
@@ -291,12 +186,6 @@ def test_wording_of_a_version(log: str, figures: dict[str, object], stages: list
     reached = report.stages[report.stages.status.isin(["reached", "running"])].stage
     assert [name for name in stages if name not in set(reached)] == []
     assert report.findings == []
-
-
-def test_last_kv_cache_of_tensorrt_llm_holds() -> None:
-    first = f"{RUN}[MemUsageChange] Allocated 0.50 GiB for max tokens in paged KV cache (1024).\n"
-    report = read_log(first + RUN_017)
-    assert (report.memory["kv_cache"], report.facts["kv_cache_tokens"]) == (18 * GIB, 32768)
 
 
 def test_whole_start_of_an_old_vllm() -> None:

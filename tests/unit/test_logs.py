@@ -113,39 +113,63 @@ class TestVllmOnALaptop:
         assert axes.get_title(loc="left") == "Where the time went (ready)"
 
 
-def test_tensorrt_llm_server_on_a_laptop() -> None:
-    report = read_log(LOGS / "triton-trtllm-ready.log")
-    assert report.memory == {"pinned_pool": 268435456, "cuda_pool": 67108864}
-    models = report.models
-    assert set(models.name) == {
-        "ensemble", "postprocessing", "preprocessing", "tensorrt_llm", "tensorrt_llm_bls"}  # fmt: skip
-    assert (models.status == "READY").all()
-    assert (models.version == "1").all()
-    assert [report.services[name] for name in ("grpc", "http", "metrics")] == [
-        f"0.0.0.0:{port}" for port in (8001, 8000, 8002)
-    ]
-    assert stages(report) == dict.fromkeys(
-        ["memory pools", "backends", "model load", "models ready", "services"], "reached"
-    )
+class TestTensorrtLlmOnALaptop:
+    """The build and the start that the documents explain: every figure in the logs and in the text about them."""
 
+    build = read_log(LOGS / "trtllm-build.log")
+    server = read_log(LOGS / "triton-trtllm-ready.log")
 
-def test_engine_build_on_a_laptop() -> None:
-    report = read_log(LOGS / "trtllm-build.log")
-    facts = report.facts
-    assert facts["tensorrt_llm_version"] == "0.20.0"
-    assert facts["compute_capability"] == (8, 9)
-    assert facts["sm_count"] == 34
-    assert facts["sm_clock_mhz"] == 3105
-    assert facts["float16_tflops"] == 54
-    assert facts["gpu_memory_total"] == 15 * GIB
-    assert facts["network_seconds"] == pytest.approx(11.1, abs=0.05)
-    assert facts["engine_generation_seconds"] == pytest.approx(9.47, abs=0.005)
-    assert report.memory == {"peak_build": 2891 * 2**20}
-    assert facts["build_seconds"] == 14
-    assert facts["serialization_seconds"] == 10
-    assert facts["engine_path"] == "/workspace/trt_engines/rank0.engine"
-    assert stages(report) == dict.fromkeys(["plugins", "GPU", "network", "engine build", "serialization"], "reached")
-    assert report.stages.start.iloc[-1] == datetime(2025, 7, 20, 12, 13, 4)
+    def test_figures_of_the_build(self) -> None:
+        assert self.build.facts == {
+            "tensorrt_llm_version": "0.20.0",
+            "gpt_attention_plugin": "float16",
+            "gemm_plugin": "float16",
+            "remove_input_padding": "True",
+            "compute_capability": (8, 9),
+            "sm_count": 34,
+            "sm_clock_mhz": 3105,
+            "float16_tflops": 54,
+            "gpu_memory_total": 15 * GIB,
+            "network_seconds": 11.116095542907715,
+            "engine_generation_seconds": 9.47165,
+            "build_seconds": 14,
+            "engine_path": "/workspace/trt_engines/rank0.engine",
+            "serialization_seconds": 10,
+            "elapsed_seconds": 36,
+        }
+        assert self.build.memory == {"peak_build": 2891 * 2**20, "peak_build_cpu": 0}
+
+    def test_stages_of_the_build(self) -> None:
+        assert (self.build.verdict, self.build.kind) == ("built", "trtllm-build")
+        assert stages(self.build) == dict.fromkeys(
+            ["plugins", "GPU", "network", "engine build", "serialization"], "reached"
+        )
+        assert [seconds(self.build, stage) for stage in ("network", "engine build", "serialization")] == [
+            11.116095542907715, 14, 10]  # fmt: skip
+        assert self.build.stages.start.iloc[-1] == datetime(2025, 7, 20, 12, 13, 4)
+        assert {"tensorrt", "tensorrt-llm"} <= set(self.build.events.component)
+
+    def test_figures_of_the_server(self) -> None:
+        assert self.server.facts == {
+            "min_compute_capability": 6.0,
+            "default_max_batch_size": 4,
+            "elapsed_seconds": 15.197292,
+            "startup_seconds": 15.197292,
+        }
+        assert self.server.memory == {"pinned_pool": 268435456, "cuda_pool": 67108864}
+        assert set(self.server.events.pid.dropna()) == {968}
+
+    def test_stages_of_the_server(self) -> None:
+        assert (self.server.verdict, self.server.kind) == ("ready", "triton-tensorrtllm")
+        assert stages(self.server) == dict.fromkeys(
+            ["memory pools", "backends", "model load", "models ready", "services"], "reached"
+        )
+
+    def test_models_and_services_of_the_server(self) -> None:
+        names = ["ensemble", "postprocessing", "preprocessing", "tensorrt_llm", "tensorrt_llm_bls"]
+        assert sorted(self.server.models.values.tolist()) == [[name, "1", "READY", ""] for name in names]
+        assert self.server.services == {
+            "grpc": "0.0.0.0:8001", "http": "0.0.0.0:8000", "metrics": "0.0.0.0:8002"}  # fmt: skip
 
 
 def test_starts_on_an_h200() -> None:

@@ -19,6 +19,10 @@ from tritonlab.logs.sieve import Sieve
 # fmt: off
 Value = int | float | str | tuple[int, ...]
 
+SETTINGS = ("dtype", "gpt_attention_plugin", "gemm_plugin", "nccl_plugin", "context_fmha", "use_paged_context_fmha",
+            "use_fp8_context_fmha", "remove_input_padding", "paged_kv_cache", "paged_state")
+"""What of a trtllm-build's settings is told; a build writes some thirty."""
+
 FACTS: dict[str, tuple[str, str]] = {
     "triton_version": ("text", "Triton Inference Server"),
     "container_release": ("text", "NVIDIA's container, as year.month"),
@@ -27,6 +31,8 @@ FACTS: dict[str, tuple[str, str]] = {
     "driver_version": ("text", "NVIDIA driver"),
     "driver_cuda": ("text", "newest CUDA that the driver supports"),
     "container_cuda": ("text", "CUDA that the container was built with"),
+    "min_compute_capability": ("number", "the least that Triton serves on"),
+    "default_max_batch_size": ("count", "Triton's, for a model whose configuration has none"),
     "gpu": ("text", "name of GPU 0"),
     "compute_capability": ("numbers", "of the GPU: (major, minor)"),
     "sm_count": ("count", "streaming multiprocessors of the GPU"),
@@ -40,7 +46,13 @@ FACTS: dict[str, tuple[str, str]] = {
     "memory_clock_mhz": ("count", "clock of the GPU's memory"),
     "memory_bus_bits": ("count", "width of its bus"),
     "memory_bandwidth_gbs": ("count", "its bandwidth, GB/s"),
+    "nvlink": ("text", "True where the GPU has an active link to another"),
+    "nvlink_version": ("count", "version of that link"),
+    "nvlink_bandwidth_gbs": ("count", "its bandwidth, GB/s"),
+    "pcie_speed_mbps": ("count", "speed of a lane to the host, Mbps"),
+    "pcie_lanes": ("count", "lanes to the host"),
     "pcie_bandwidth_gbs": ("count", "bandwidth to the host, GB/s"),
+    **dict.fromkeys(SETTINGS, ("text", "as trtllm-build was set in the end")),
     "gpu_memory_total": ("bytes", "memory of the GPU"),
     "gpu_memory_free": ("bytes", "what of it is left for TensorRT-LLM's KV cache"),
     "gpu_memory_utilization": ("number", "share of it that vLLM may take"),
@@ -52,8 +64,13 @@ FACTS: dict[str, tuple[str, str]] = {
     "max_batch_size": ("count", "requests in a batch of an engine"),
     "max_sequences": ("count", "sequences that TensorRT-LLM holds at once"),
     "max_beam_width": ("count", "beams of an engine"),
+    "max_draft_len": ("count", "tokens of a draft that an engine can check at once"),
     "attention_window": ("count", "tokens that attention looks back"),
+    "capacity_scheduler": ("text", "how TensorRT-LLM admits requests"),
+    "context_chunking": ("text", "how it cuts long prompts"),
     "world_size": ("count", "MPI ranks"),
+    "kv_cache_fraction": ("number", "share of the free memory that TensorRT-LLM's KV cache may take"),
+    "kv_cache_token_limit": ("count", "tokens that it may hold at most"),
     "kv_cache_gpu_blocks": ("count", "blocks of the KV cache on the GPU"),
     "kv_cache_cpu_blocks": ("count", "blocks on the CPU, to swap to"),
     "tokens_per_block": ("count", "tokens in a block"),
@@ -96,8 +113,12 @@ MEMORY = {
     "runtime_buffers": "TensorRT-LLM's runtime buffers",
     "decoder": "TensorRT-LLM's decoder",
     "scratch": "TensorRT's scratch memory",
+    "persistent": "what TensorRT's engine keeps on the GPU between requests",
+    "persistent_host": "what it keeps on the host",
     "peak_build": "TensorRT's peak on the GPU during a build",
+    "peak_build_cpu": "its peak on the host",
     "peak_build_host": "the host's memory during a build",
+    "peak_build_children": "the same of the build's child processes",
 }
 """The keys of `LogReport.memory`, all bytes."""
 
@@ -109,6 +130,8 @@ FIGURES = tuple((re.compile(pattern), unit) for pattern, unit in (
     (r"^Triton Server Version (?P<triton_version>[\d.]+)", ""),
     (r"^\| server_version +\| (?P<triton_version>[\d.]+)", ""),
     (r"^\| model_repository_path\[0\] +\| (?P<repository>.*?) *\|$", ""),
+    (r'"min-compute-capability":"(?P<min_compute_capability>[\d.]+)"', ""),
+    (r'"default-max-batch-size":"(?P<default_max_batch_size>\d+)"', ""),
     (r"driver version (?P<driver_version>[\d.]+) which has support for CUDA (?P<driver_cuda>[\d.]+\d)", ""),
     (r"was built with CUDA (?P<container_cuda>[\d.]+\d) and", ""),
     (r"^Collecting metrics for GPU 0: (?P<gpu>.+)", ""),
@@ -145,7 +168,9 @@ FIGURES = tuple((re.compile(pattern), unit) for pattern, unit in (
      r"(?P<compile_seconds>[\d.]+) s in total", ""),
     (rf"Graph capturing finished in (?P<graph_capture_seconds>\d+) secs(?:, took (?P<cuda_graphs>{_SIZE}))?", ""),
     (r"init engine \(profile, .*?\) took (?P<engine_init_seconds>[\d.]+) s", ""),
-    (r"^TensorRT[- ]LLM version: (?P<tensorrt_llm_version>\d[\w.+]*)", ""),
+    # 0.8 ends the line without a line end, and another version may follow at once.
+    (r"^TensorRT[- ]LLM version: (?P<tensorrt_llm_version>\d+\.\d+\.(?:0|[1-9]\d*)(?:\.\d+)?"
+     r"(?:\.?(?:rc|dev|post)\d+)*)", ""),
     (r"^Compute capability: \((?P<compute_capability>\d+, \d+)\)", ""),
     (r"^SM count: (?P<sm_count>\d+)", ""),
     (r"^SM clock: (?P<sm_clock_mhz>\d+) MHz", ""),
@@ -155,19 +180,34 @@ FIGURES = tuple((re.compile(pattern), unit) for pattern, unit in (
     (r"^Memory clock: (?P<memory_clock_mhz>\d+) MHz", ""),
     (r"^Memory bus width: (?P<memory_bus_bits>\d+)", ""),
     (r"^Memory bandwidth: (?P<memory_bandwidth_gbs>\d+) GB/s", ""),
+    (r"^NVLink is active: (?P<nvlink>\w+)", ""),
+    (r"^NVLink version: (?P<nvlink_version>\d+)", ""),
+    (r"^NVLink bandwidth: (?P<nvlink_bandwidth_gbs>\d+) GB/s", ""),
+    (r"^PCIe speed: (?P<pcie_speed_mbps>\d+) Mbps", ""),
+    (r"^PCIe link width: (?P<pcie_lanes>\d+)", ""),
     (r"^PCIe bandwidth: (?P<pcie_bandwidth_gbs>\d+) GB/s", ""),
+    (r"^Failed to infer cluster info for (?P<gpu>.+?), treat it", ""),
+    (r"^Failed to infer cluster info .* node with (?P<gpu_memory_total>\d+) GB memory", "GiB"),
+    *((rf"^Set (?:\w+\.)?{setting} to (?P<{setting}>\w+)", "") for setting in SETTINGS),
     (r"^Set (?:\w+\.)?tokens_per_block to (?P<tokens_per_block>\d+)", ""),
-    (r"^max_seq_len is not specified, using deduced value (?P<max_model_len>\d+)", ""),
+    (r"^max_seq_len is not specified, using (?:de|infer)\w+ value (?P<max_model_len>\d+)", ""),
+    (r"^max_seq_len (?P<max_model_len>\d+) is larger than max_position_embeddings", ""),
+    (r"^Specifying a `max_num_tokens` larger than .* Got `max_num_tokens` = (?P<max_num_tokens>\d+)", ""),
+    (r"^max_num_tokens .* specifying to max_seq_len \* max_batch_size \((?P<max_num_tokens>\d+)\)", ""),
     (r"constructing network from module object (?P<network_seconds>[\d.]+) seconds", ""),
     (r"^Total optimization profiles added: (?P<optimization_profiles>\d+)", ""),
     (r"^Total time to initialize the weights in network .*: (?P<weights_init_seconds>[\d:]+)$", ""),
     (r"^(?:Max|Total) Scratch Memory: (?P<scratch>\d+)", ""),
+    (r"^Total Host Persistent Memory: (?P<persistent_host>\d+)", ""),
+    (r"^Total Device Persistent Memory: (?P<persistent>\d+)", ""),
     (r"^Total Activation Memory: (?P<activations>\d+)", ""),
     (r"^Total Weights Memory: (?P<weights>\d+)", ""),
     (r"Engine generation completed in (?P<engine_generation_seconds>[\d.]+) seconds", ""),
-    (rf"Peak memory usage of TRT CPU/GPU memory allocators: CPU .*, GPU (?P<peak_build>{_SIZE})", ""),
+    (rf"Peak memory usage of TRT CPU/GPU memory allocators: CPU (?P<peak_build_cpu>{_SIZE}), "
+     rf"GPU (?P<peak_build>{_SIZE})", ""),
     (rf"Peak memory usage during Engine building and serialization: CPU: (?P<peak_build_host>{_SIZE})", ""),
-    (r"^Build phase peak memory: (?P<peak_build_host>[\d.]+) MB", "MiB"),
+    (r"^Build phase peak memory: (?P<peak_build_host>[\d.]+) MB(?:, children: (?P<peak_build_children>[\d.]+) MB)?",
+     "MiB"),
     (rf"Total engine size per GPU is (?P<engine>{_SIZE})", ""),
     (r"Total time of building Unnamed Network \d+: (?P<build_seconds>[\d:]+)", ""),
     (r"Total time of building all engines: (?P<total_build_seconds>[\d:]+)", ""),
@@ -177,8 +217,11 @@ FIGURES = tuple((re.compile(pattern), unit) for pattern, unit in (
     (r"^MPI size: (?P<world_size>\d+)", ""),
     *((rf"^TRTGptModel {said}: \(?(?P<{key}>\d+)", "") for said, key in (
         ("maxNumSequences", "max_sequences"), ("maxBatchSize", "max_batch_size"), ("maxBeamWidth", "max_beam_width"),
-        ("maxSequenceLen", "max_model_len"), ("mMaxAttentionWindowSize", "attention_window"),
+        ("maxSequenceLen", "max_model_len"), ("maxDraftLen", "max_draft_len"),
+        ("mMaxAttentionWindowSize", "attention_window"),
         ("maxNumTokens", "max_num_tokens"), ("maxInputLen", "max_input_len"))),
+    (r"^Capacity Scheduler Policy: (?P<capacity_scheduler>\w+)", ""),
+    (r"^Context Chunking Scheduler Policy: (?P<context_chunking>\w+)", ""),
     (rf"^Loaded engine size: (?P<engine>{_SIZE})", ""),
     (r"^Engine load time (?P<engine_load_seconds>\d+) ms", "e-3"),
     (rf"Allocated (?P<activations>{_SIZE}) for execution context memory", ""),
@@ -187,6 +230,10 @@ FIGURES = tuple((re.compile(pattern), unit) for pattern, unit in (
       for key, what in (("runtime_buffers", "runtime buffers"), ("decoder", "decoder")) for unit in "KMG"),
     (rf"^Memory usage when calculating max tokens in paged kv cache: total: (?P<gpu_memory_total>{_SIZE}), "
      rf"available: (?P<gpu_memory_free>{_SIZE})", ""),
+    (r"^Both freeGpuMemoryFraction .* set \(to (?P<kv_cache_fraction>[\d.]+) and (?P<kv_cache_token_limit>\d+)", ""),
+    *((rf"^maxAttentionWindow and maxSequenceLen are too large .* reduced to (?P<{key}>\d+)", "")
+      for key in ("max_model_len", "attention_window")),
+    (r"^maxInputLen is reduced to (?P<max_input_len>\d+)", ""),
     (r"^Number of blocks in KV cache primary pool: (?P<kv_cache_gpu_blocks>\d+)", ""),
     (r"^Number of blocks in KV cache secondary pool: (?P<kv_cache_cpu_blocks>\d+)", ""),
     (r"windowSize=\d+\] \{\.primaryBlocks=(?P<kv_cache_gpu_blocks>\d+), \.second\w+Blocks="
@@ -201,8 +248,10 @@ FIGURES = tuple((re.compile(pattern), unit) for pattern, unit in (
     (r"^Using (?P<kv_cache_tokens>\d+) total tokens in paged KV cache, and (?P<blocks_per_sequence>\d+) blocks", ""),
 ))
 """(pattern whose groups are keys of FACTS or MEMORY, what a number lacks: its unit or its power); the first holds."""
-LATEST = {"kv_cache", "kv_cache_tokens", "kv_cache_gpu_blocks", "kv_cache_cpu_blocks"}
-"""Of TensorRT-LLM's the last holds: its PyTorch backend first makes a small KV cache, to measure with."""
+LATEST = {"kv_cache", "kv_cache_tokens", "kv_cache_gpu_blocks", "kv_cache_cpu_blocks",
+          "max_model_len", "max_input_len", "attention_window", *SETTINGS}
+"""Of TensorRT-LLM's the last holds: its PyTorch backend first makes a small KV cache, to measure with; lengths that do
+not fit into the KV cache are reduced; and a build overrides settings that the model does not allow."""
 
 
 class StageRule(NamedTuple):
@@ -269,7 +318,9 @@ STAGES: dict[str, StageRule] = {
         r"^\[MemUsageChange\] Allocated \S+ \S+ for max tokens|^Using \d+ total tokens in paged KV|"
         r"^Max tokens in paged KV", optional=True),
     "plugins": StageRule(r"^TensorRT[- ]LLM version: |^Set (?:\w+\.)?\w+plugin to ", r"^Set \S+ to "),
-    "GPU": StageRule(r"^Compute capability: ", r"^(?:Total )?Memory|^SM ", optional=True),
+    "GPU": StageRule(
+        r"^Compute capability: |^Failed to infer cluster",
+        r"^(?:Total )?Memory|^SM |^NVLink|^PCIe|^Failed to infer cluster", optional=True),
     # Before 0.14 TensorRT-LLM does not say that the network is whole, only what it does next.
     "network": StageRule(
         r"^Total time of constructing network|^Total optimization profiles|^Build TensorRT engine",
@@ -305,13 +356,15 @@ SIGNS = tuple((sign, re.compile(pattern)) for sign, pattern in (
     ("cpu", r"platform cpu|CPU KV cache size|^CUDA memory pool disabled|for KV cache on node|"
             r"^# (?:cpu blocks|CPU blocks: \d+$)"),
     ("tensorrt-llm", r"tensorrtllm|^\| tensorrt_llm +\|"),
-    ("build", r"^Total time of (?:constructing|building)|^Build TensorRT|^Serializing engine|trtllm-build"),
+    ("build", r"^Total time of (?:constructing|building)|^Build TensorRT|^Serializing engine|trtllm-build(?! args)"),
 ))
 """What a line gives away of the kind of log, beside its component."""
 
 MARKS = tuple((mark, re.compile(pattern)) for mark, pattern in (
     ("ready", r"^Started (?:GRPC(?:Inference)?|HTTP)Service at|^Application startup complete|^Uvicorn running on"),
     ("built", r"^Engine serialized\. Total time|^Total time of building all engines"),
+    # Of several engines, one for each rank, the next begins: the build is not over.
+    ("", r"^Build TensorRT engine|^Serializing engine to"),
     ("stopped", r"^Signal \((?:2|15)\) received|^Shutting down(?: FastAPI.*)?$|^KeyboardInterrupt|"
                 r"^slurmstepd: error: .*CANCELLED AT"),
     ("fault", r"^Poll failed for model|^Failed to initialize Python stub|^EngineCore failed to start|"
@@ -530,7 +583,7 @@ class Progress:
         """How it went: ready, starting, failed, stopped, built or unknown."""
         if any(model.failed for model in self.models.values()):
             return "failed"
-        if self._outcome:
+        if self._outcome and not (self._outcome == "built" and self._fault_last):
             return self._outcome
         listed = [model for model in self.models.values() if model.listed]
         if listed and all(model.status == "READY" for model in listed):
@@ -695,8 +748,10 @@ class Progress:
                 # What goes wrong while a server shuts down on request did not make it fail.
                 return
             self._fault(gist(event.message), text, event.line)
-        if mark != "fault" and not (mark == "stopped" and self._outcome == "failed"):
+        if mark != "fault" and not (mark in {"stopped", ""} and self._outcome == "failed"):
             self._outcome = mark
+        if mark == "built":
+            self._go_on()
         if mark == "ready":
             self.was_ready, self._served = True, self._now
 
