@@ -325,12 +325,13 @@ class Client:
         """A model's inputs, asked for once; none when the server does not tell: then its refusal will be of use."""
         if model not in self._inputs:
             try:
-                described = _json(self._send("GET", _model(model), timeout=self.timeout).text, self.url)["inputs"]
+                answer = self._send("GET", _model(model), timeout=self.timeout, retries=0)
+                described = _json(answer.text, answer.url)["inputs"]
                 self._inputs[model] = {
                     tensor["name"]: bodies.Tensor(tensor["datatype"], tuple(map(int, tensor["shape"])))
                     for tensor in described
                 }
-            except (ServerUnreachable, RequestTimeout):
+            except RequestTimeout:
                 raise
             except (ClientError, KeyError, TypeError, ValueError):
                 return {}
