@@ -41,7 +41,8 @@ MEANINGS = (
     ),
     (
         "expects model to produce exactly 1 response",
-        "The model answered in pieces: use stream (POST …/generate_stream), or leave `stream` out.",
+        "The model answered in pieces, or not at all: use stream (POST …/generate_stream), leave `stream` out, and see "
+        "in client.config(model) whether an input is missing.",
     ),
     (
         "unexpected inference input",
@@ -410,6 +411,8 @@ class Client:
     def _post(self, path: str, body: dict[str, Any], timeout: float) -> dict[str, Any]:
         response = self._send("POST", path, json=body, timeout=timeout)
         answer: dict[str, Any] = _json(response.text, response.url)
+        if "error" in answer:  # when there is no answer, or more than one, Triton says so with status 200
+            raise _rejected(str(answer["error"]))
         return answer
 
     def _send(

@@ -36,7 +36,8 @@ class InflightBatcherLlm:
         tokenizer: the tokenizer's folder or Hugging Face id, as the server sees it.
         engine: the folder of the compiled engine, as the server sees it.
         vllm: instead of an engine, vLLM's engine arguments. `tensorrt_llm` is then a Python model with the same
-            tensors that runs on a processor; all else stays as it is.
+            tensors that runs on a processor; all else stays as it is. It knows the parameters
+            exclude_input_in_output, and REPORT_CUSTOM_METRICS of the vllm backend.
         max_batch_size: requests in a batch at the most, of all five; not above the engine's.
         decoupled: several responses to a request, which streams need.
         instances: how many of "preprocessing", "postprocessing" and "tensorrt_llm_bls" run side by side.
@@ -73,6 +74,7 @@ class InflightBatcherLlm:
         if not isinstance(self.max_batch_size, int) or self.max_batch_size < 1:
             raise RepositoryError(f"max_batch_size is {self.max_batch_size!r}.", "The batcher needs 1 or more.")
         known = {entry["name"] for entry in _table()["parameter"] if entry["model"] == "tensorrt_llm"}
+        known |= {"REPORT_CUSTOM_METRICS"} if self.vllm else set()
         for names, allowed, what in (
             (self.parameters, known, "parameter"),
             (self.instances, {"preprocessing", "postprocessing", "tensorrt_llm_bls"}, "number of instances"),

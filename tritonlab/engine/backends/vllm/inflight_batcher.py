@@ -20,7 +20,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from answer import Answer, BadRequest
-from model import read_model_json
+from model import is_set, read_model_json
 
 NONE = -1  # no token, and the end of a word list
 REFUSED = {
@@ -43,15 +43,20 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         self._name = args["model_name"]
         self._is_decoupled = config["model_transaction_policy"]["decoupled"]
-        exclude = config["parameters"].get("exclude_input_in_output", {}).get("string_value", "")
-        self._is_input_excluded = exclude.lower() in ("true", "1")
+        self._is_input_excluded = is_set(config, "exclude_input_in_output")
         arguments = read_model_json(Path(args["model_repository"]) / args["model_version"] / "model.json")
 
         from engine import Engine  # seconds: only now is it sure that the files are right
 
+        metrics = None
+        if is_set(config, "REPORT_CUSTOM_METRICS"):
+            from metrics import TritonMetrics
+
+            metrics = TritonMetrics(self._name, args["model_version"])
         self._running = {}  # a request's id -> what it waits for
         # Text is the business of pre- and postprocessing: no tokenizer is loaded here.
-        self._engine = Engine(self._name, {"skip_tokenizer_init": True, **arguments})
+        own = {"skip_tokenizer_init": True, "disable_log_stats": metrics is None}
+        self._engine = Engine(self._name, {**own, **arguments}, metrics)
 
     def execute(self, requests):
         for triton_request in requests:

@@ -43,7 +43,7 @@ class TritonPythonModel:
         self._compat = compat
         self._loras = _loras(version_folder / "multi_lora.json", arguments)
         metrics = None
-        if _parameter(config, "REPORT_CUSTOM_METRICS") and not arguments.get("disable_log_stats"):
+        if is_set(config, "REPORT_CUSTOM_METRICS") and not arguments.get("disable_log_stats"):
             from metrics import TritonMetrics
 
             metrics = TritonMetrics(self._name, args["model_version"])
@@ -128,7 +128,8 @@ def read_model_json(path):
     return arguments
 
 
-def _parameter(config, name):
+def is_set(config, name):
+    """Whether config.pbtxt sets a parameter to true."""
     return config["parameters"].get(name, {}).get("string_value", "").lower() == "true"
 
 

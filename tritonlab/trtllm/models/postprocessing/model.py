@@ -5,6 +5,7 @@ of a character. What is incomplete waits here for the next piece of the same str
 """
 
 import json
+import re
 from collections import OrderedDict
 
 import numpy as np
@@ -44,10 +45,11 @@ class TritonPythonModel:
 
     def _piece(self, stream, ids):
         """The text of what is complete; the rest is kept for the next piece of the stream."""
-        waiting = self._incomplete.pop(stream, [])
-        if waiting and self._text(waiting + ids).startswith(BROKEN):
-            waiting = []  # this is another stream with the same id, or the first one ended there
-        ids = waiting + ids
+        together = self._incomplete.pop(stream, []) + ids
+        # A character that is still incomplete is this sign alone. With more behind it the bytes do not belong together:
+        # this is another stream with the same id, or the earlier one ended there.
+        if not re.match(f"{BROKEN}.", self._text(together), re.DOTALL):
+            ids = together
         whole = self._whole(ids)
         if whole < len(ids):
             self._incomplete[stream] = ids[whole:]

@@ -1,0 +1,333 @@
+"""The five models of TensorRT-LLM's repository on a real server, with the plain vLLM model beside them."""
+
+from __future__ import annotations
+
+import json
+import queue
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+import tritonclient.grpc as grpc
+
+from tritonlab import Client, ModelRepository, VllmModel, serve, tutor_model
+from tritonlab.engine.tutor import questions
+from tritonlab.errors import ClientError, RequestRejected
+from tritonlab.servers.base import Server
+from tritonlab.trtllm import InflightBatcherLlm
+
+BOTH = ("ensemble", "tensorrt_llm_bls")
+QUESTION = "What is Triton?"
+ENGINE = {"model": str(tutor_model()), "max_model_len": 1024, "max_num_seqs": 32, "enforce_eager": True}
+DTYPES = {"BYTES": object, "FP32": "float32"}
+DRAWN = {"top_k": 2000, "temperature": 2.0}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    repository = ModelRepository(tmp_path_factory.mktemp("five"))
+    parameters = {"REPORT_CUSTOM_METRICS": True}
+    for model in InflightBatcherLlm(str(tutor_model()), vllm=ENGINE, max_batch_size=32, parameters=parameters):
+        repository.add(model)
+    repository.add(VllmModel("plain", **ENGINE))
+    with serve(repository, target="local") as running:
+        running.wait_ready(quiet=True)
+        yield running
+
+
+@pytest.fixture
+def client(server: Server) -> Client:
+    return server.client
+
+
+@pytest.mark.parametrize("model", BOTH)
+def test_greedy_text_is_that_of_the_plain_model(client: Client, model: str) -> None:
+    for question in [entry.question for entry in questions()][::12]:
+        plain = client.generate("plain", question, max_tokens=48, temperature=0).text
+        assert client.generate(model, question, max_tokens=48).text == plain
+        assert "".join(client.stream(model, question, max_tokens=48)) == plain
+    assert "".join(client.stream_grpc(model, question, max_tokens=48)) == plain
+
+
+@pytest.mark.parametrize("model", BOTH)
+def test_a_stream_comes_in_pieces(client: Client, model: str) -> None:
+    pieces = list(client.stream(model, QUESTION, max_tokens=20))
+    assert len(pieces) >= 15
+    assert max(map(len, pieces)) < 20
+
+
+@pytest.mark.parametrize("model", BOTH)
+def test_the_prompt_comes_first_unless_it_is_excluded(server: Server, model: str) -> None:
+    answer = requests.post(
+        f"{server.url}/v2/models/{model}/generate", json={"text_input": QUESTION, "max_tokens": 5}, timeout=60
+    ).json()
+    assert answer["text_output"].startswith(QUESTION)
+    assert not server.client.generate(model, QUESTION, max_tokens=5).text.startswith(QUESTION)
+
+
+@pytest.mark.parametrize("model", BOTH)
+def test_stop_and_bad_words(client: Client, model: str) -> None:
+    whole = client.generate(model, QUESTION, max_tokens=40).text
+    # The engine stops behind the stop word: the tokens of the word are part of its answer.
+    assert (
+        client.generate(model, QUESTION, max_tokens=40, stop_words=["xyz", "models"]).text
+        == (whole[: whole.index("models") + len("models")])
+    )
+    assert "".join(client.stream(model, QUESTION, max_tokens=40, stop_words=["models"])).endswith("models")
+    assert "open" in whole
+    assert "open" not in client.generate(model, QUESTION, max_tokens=40, bad_words=["open", "source"]).text
+
+
+@pytest.mark.parametrize("model", BOTH)
+def test_sampling(client: Client, model: str) -> None:
+    def text(**more: Any) -> str:
+        return client.generate(model, QUESTION, max_tokens=24, **more).text
+
+    greedy = text()
+    assert text(temperature=2.0) == greedy, "without top_k and top_p TensorRT-LLM is greedy"
+    assert text(top_k=1, temperature=2.0) == greedy
+    assert (
+        text(**DRAWN, seed=2)
+        == text(**DRAWN, seed=2)
+        == "".join(client.stream(model, QUESTION, max_tokens=24, **DRAWN, seed=2))
+    )
+    assert len({text(**DRAWN, seed=seed) for seed in range(4)}) > 1
+    assert text(**DRAWN) == text(**DRAWN), "the seed is 0 unless the request says otherwise"
+    assert text(top_p=1e-6, temperature=2.0) == greedy
+    for penalty in ("repetition_penalty", "frequency_penalty", "presence_penalty"):
+        # Beyond the end of its answer the tutor repeats itself, and a penalty shows.
+        asked = {"max_tokens": 100, penalty: 1.9}
+        penalized = client.generate(model, QUESTION, end_id=-1, **asked).text
+        assert penalized == client.generate("plain", QUESTION, ignore_eos=True, temperature=0, **asked).text
+        assert penalized != client.generate(model, QUESTION, end_id=-1, max_tokens=100).text
+
+
+@pytest.mark.parametrize("model", BOTH)
+def test_where_an_answer_ends(client: Client, model: str) -> None:
+    free = client.generate(model, QUESTION, max_tokens=100, return_log_probs=True)
+    assert len(free.raw["output_log_probs"]) < 99
+    assert (
+        client.generate(model, QUESTION, max_tokens=60, end_id=-1, return_log_probs=True).raw["cum_log_probs"]
+        < (free.raw["cum_log_probs"])
+    )
+    count = len(free.raw["output_log_probs"]) + 5
+    longer = client.generate(model, QUESTION, max_tokens=100, min_tokens=count, return_log_probs=True)
+    assert len(longer.raw["output_log_probs"]) >= count
+
+
+@pytest.mark.parametrize("model", BOTH)
+def test_log_probs_and_times(client: Client, model: str) -> None:
+    raw = client.generate(model, QUESTION, max_tokens=8, return_log_probs=True, return_perf_metrics=True).raw
+    assert len(raw["output_log_probs"]) == 8
+    assert raw["cum_log_probs"] == pytest.approx(sum(raw["output_log_probs"]), abs=1e-4)
+    assert raw["arrival_time_ns"] < raw["first_token_time_ns"] <= raw["last_token_time_ns"]
+    assert not {"output_log_probs", "arrival_time_ns"} & set(client.generate(model, QUESTION, max_tokens=2).raw)
+
+
+@pytest.mark.parametrize("model", BOTH)
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"beam_width": 2}, "beam_width is 2, and this engine has one beam"),
+        ({"return_context_logits": True}, "logits are asked for"),
+        ({"max_tokens": 0}, "max_tokens must be at least 1"),
+        ({"lora_task_id": 1}, "without LoRA"),
+        ({"embedding_bias_words": ["a", "b"], "embedding_bias_weights": [1.0]}, "one for each word"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_cannot_be_done_is_refused_in_words(client: Client, model: str, asked: dict[str, Any], words: str) -> None:
+    with pytest.raises(RequestRejected, match=words):
+        client.generate(model, QUESTION, **{"max_tokens": 4, **asked})
+    assert client.generate(model, QUESTION, max_tokens=2).text
+
+
+def test_several_answers_want_a_stream(client: Client) -> None:
+    with pytest.raises(RequestRejected, match="use stream"):
+        client.generate("ensemble", QUESTION, max_tokens=4, num_return_sequences=2)
+    with pytest.raises(ClientError, match="Did you mean max_tokens"):
+        client.generate("ensemble", QUESTION, max_token=4)
+
+
+def test_a_word_can_be_made_likely(client: Client) -> None:
+    biased = {"embedding_bias_words": ["server"], "embedding_bias_weights": [100.0]}
+    for model in BOTH:
+        assert client.generate(model, QUESTION, max_tokens=8, **biased).text.count("server") == 8
+
+
+@pytest.mark.parametrize("model", BOTH)
+def test_a_batch_is_answered_prompt_by_prompt(server: Server, model: str) -> None:
+    prompts = [QUESTION, "How do I stop a server?", "What does --shm-size do?"]
+    found = batch(server.client, model, prompts, max_tokens=12)
+    assert {row: text for row, _, text in found} == {
+        row: server.client.generate(model, prompt, max_tokens=12).text for row, prompt in enumerate(prompts)
+    }
+    several = batch(
+        server.client, model, prompts[:2], max_tokens=12, num_return_sequences=2, top_k=2000, seed=2, temperature=2.0
+    )
+    assert sorted((row, index) for row, index, _ in several) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert len({text for _, _, text in several}) > 2
+
+
+def batch(client: Client, model: str, prompts: list[str], **settings: float) -> list[tuple[int, int, str]]:
+    """One request with several prompts: the row, the sequence and the text of each response."""
+
+    def tensor(name: str, values: list[Any], kind: str) -> grpc.InferInput:
+        array = np.array(values, DTYPES.get(kind, kind.lower())).reshape(len(prompts), 1)
+        made = grpc.InferInput(name, list(array.shape), kind)
+        made.set_data_from_numpy(array)
+        return made
+
+    inputs = [
+        tensor("text_input", [prompt.encode() for prompt in prompts], "BYTES"),
+        tensor("exclude_input_in_output", [True] * len(prompts), "BOOL"),
+    ]
+    kinds = {"seed": "UINT64", "temperature": "FP32"}
+    inputs += [tensor(name, [value] * len(prompts), kinds.get(name, "INT32")) for name, value in settings.items()]
+    answers: queue.Queue[Any] = queue.Queue()
+    found = []
+    with grpc.InferenceServerClient(client.grpc_url) as channel:
+        channel.start_stream(lambda result, error: answers.put((result, error)))
+        channel.async_stream_infer(model, inputs, enable_empty_final_response=True)
+        final = False
+        while not final:
+            result, error = answers.get(timeout=60)
+            assert error is None, error
+            final = result.get_response().parameters["triton_final_response"].bool_param
+            if (text := result.as_numpy("text_output")) is not None:
+                row, index = (result.as_numpy(name) for name in ("batch_index", "sequence_index"))
+                found.append((int(row.item()), 0 if index is None else int(index.item()), text.item().decode()))
+    return found
+
+
+@pytest.mark.parametrize("model", BOTH)
+def test_nothing_is_lost_at_32_at_a_time(client: Client, model: str) -> None:
+    asked = [entry.question for entry in questions()][:32]
+    expected = [client.generate(model, question, max_tokens=24).text for question in asked]
+
+    def whole(question: str) -> str:
+        return client.generate(model, question, max_tokens=24).text
+
+    def streamed(question: str) -> str:
+        return "".join(client.stream(model, question, max_tokens=24))
+
+    with ThreadPoolExecutor(32) as pool:
+        for ask in (whole, streamed):
+            assert list(pool.map(ask, asked)) == expected
+
+
+TEXT = "Grüße, 日本語 😀👍🏽 naïve"
+
+
+def pieces_of(server: Server, cut: Callable[[list[int]], list[list[int]]], name: str) -> list[str]:
+    """What postprocessing makes of a text's tokens that come in pieces of one stream."""
+    prepared = infer(
+        server,
+        "preprocessing",
+        [
+            {"name": "QUERY", "shape": [1, 1], "datatype": "BYTES", "data": [TEXT]},
+            {"name": "REQUEST_OUTPUT_LEN", "shape": [1, 1], "datatype": "INT32", "data": [1]},
+        ],
+    )
+    ids = prepared["INPUT_ID"][1:]  # without the tokenizer's <s>
+    return [
+        infer(
+            server,
+            "postprocessing",
+            [
+                {"name": "TOKENS_BATCH", "datatype": "INT32", "shape": [1, 1, len(piece)], "data": piece},
+                {"name": "SEQUENCE_LENGTH", "datatype": "INT32", "shape": [1, 1], "data": [len(piece)]},
+            ],
+            name,
+        )["OUTPUT"][0]
+        for piece in cut(ids)
+    ]
+
+
+def infer(server: Server, model: str, inputs: list[dict[str, Any]], name: str = "") -> dict[str, Any]:
+    body = {"id": name, "inputs": inputs}
+    answer = requests.post(f"{server.url}/v2/models/{model}/infer", data=json.dumps(body), timeout=30).json()
+    return {tensor["name"]: tensor["data"] for tensor in answer["outputs"]}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
+def test_no_piece_splits_a_character(server: Server, size: int) -> None:
+    found = pieces_of(server, lambda ids: [ids[at : at + size] for at in range(0, len(ids), size)], f"stream-{size}")
+    assert "".join(found) == TEXT
+    assert not any("\ufffd" in piece for piece in found)
+
+
+def test_a_stream_that_broke_off_does_not_spoil_the_next_of_its_name(server: Server) -> None:
+    assert pieces_of(server, lambda ids: [ids[:10]], "again") != [TEXT]
+    assert pieces_of(server, lambda ids: [ids], "again") == [TEXT]
+
+
+def test_who_leaves_ends_the_work(client: Client) -> None:
+    """Through tensorrt_llm_bls. Triton 2.51 does not tell a step of an ensemble that the client has gone."""
+    before = tokens(client)
+    stream = client.stream("tensorrt_llm_bls", QUESTION, max_tokens=1000, end_id=-1)
+    next(iter(stream))
+    stream.close()
+    assert tokens_at_rest(client) - before < 500
+
+
+def test_a_request_is_stopped_by_its_id(server: Server, client: Client) -> None:
+    before = tokens(client)
+    prepared = infer(
+        server,
+        "preprocessing",
+        [
+            {"name": "QUERY", "shape": [1, 1], "datatype": "BYTES", "data": [QUESTION]},
+            {"name": "REQUEST_OUTPUT_LEN", "shape": [1, 1], "datatype": "INT32", "data": [1000]},
+        ],
+    )
+    asked = {"input_ids": prepared["INPUT_ID"], "input_lengths": len(prepared["INPUT_ID"]), "request_output_len": 1000}
+    url = f"{server.url}/v2/models/tensorrt_llm/generate_stream"
+    with requests.post(url, json={"id": "one", **asked, "streaming": True}, timeout=60, stream=True) as running:
+        lines = running.iter_lines()
+        next(lines)
+        requests.post(url, json={"id": "one", **asked, "stop": True}, timeout=60).raise_for_status()
+        assert "cancelled" in b"".join(lines).decode()
+    assert tokens_at_rest(client) - before < 500
+    refused = requests.post(url, json={**asked, "stop": True}, timeout=60)
+    assert "stop needs the id" in refused.text
+
+
+def tokens(client: Client) -> float:
+    """How many tokens the engine of tensorrt_llm has generated."""
+    rows = client.metrics().query("name == 'vllm:generation_tokens_total'")
+    return float(rows[[labels["model"] == "tensorrt_llm" for labels in rows.labels]].value.iloc[0])
+
+
+def tokens_at_rest(client: Client) -> float:
+    """The same, once it grows no more."""
+    last, now = -1.0, tokens(client)
+    while last != now:
+        time.sleep(1.0)
+        last, now = now, tokens(client)
+    return now
+
+
+def test_a_model_that_is_not_decoupled_answers_once(tmp_path: Path) -> None:
+    repository = ModelRepository(tmp_path / "repository")
+    for model in InflightBatcherLlm(str(tutor_model()), vllm=ENGINE, max_batch_size=8, decoupled=False):
+        repository.add(model)
+    with serve(repository, target="local") as running:
+        running.wait_ready(quiet=True)
+        for name in BOTH:
+            with ThreadPoolExecutor(8) as pool:
+                ask = partial(running.client.generate, name, max_tokens=12)
+                texts = {answer.text for answer in pool.map(ask, [QUESTION] * 8)}
+            assert len(texts) == 1
+            for refused in ({"num_return_sequences": 2}, {"beam_width": 2}):
+                with pytest.raises(RequestRejected, match=r"decoupled|beam_width"):
+                    running.client.generate(name, QUESTION, max_tokens=4, **refused)
+            with pytest.raises(RequestRejected, match="must be decoupled"):
+                list(running.client.stream(name, QUESTION, max_tokens=4))
+        assert running.client.ready
