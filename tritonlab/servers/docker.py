@@ -15,11 +15,13 @@ from tritonlab import compatibility, gpus
 from tritonlab.client import Client
 from tritonlab.engine import Progress
 from tritonlab.engine.tutor import MODEL
-from tritonlab.errors import DockerError, TritonlabError
+from tritonlab.errors import DockerError, RepositoryError, TritonlabError
+from tritonlab.repository import Model, ModelRepository
 from tritonlab.servers import container_keeper, engines, image, leftovers, ports
 from tritonlab.servers.command import FOLDER_OF_THE_HUB, DockerRun
 from tritonlab.servers.container_keeper import LABEL
 from tritonlab.servers.kept import KeptServer, check, servers_path, with_arguments
+from tritonlab.trtllm import EngineFolder
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -29,6 +31,9 @@ MODELS = "/models"
 CACHES = {"triton_hf_cache": FOLDER_OF_THE_HUB, "triton_vllm_cache": "/root/.cache/vllm"}
 PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002}
 NVIDIA = "nvcr.io/nvidia/tritonserver:"
+ENGINE_RELEASE = "25.06"  # where a compiled engine's own release is not known
+# The parameters of config.pbtxt, in TensorRT-LLM's repository, that name a folder.
+FOLDERS = {"tokenizer_dir", "gpt_model_path", "encoder_model_path", "multimodal_model_path"}
 NOBODY = 1  # a port that no server has
 SHM_SIZE = "1g"
 TOKEN = "HF_TOKEN"
@@ -76,7 +81,7 @@ class DockerServer(KeptServer):
             ports.check(wanted_ports, is_here=not self.engine.is_remote)
             super().__init__(Client(f"http://{ports.HOST}:{NOBODY}"), models, log)
             self.command = ["tritonserver", *with_arguments([f"--model-repository={MODELS}"], self.models, arguments)]
-            name = provide(self.engine, image_name, progress)
+            name = provide(self.engine, image_name or engine_image(self.engine, self._repository), progress)
             sweep(self.engine)
             words = self._words(name, wanted_ports, mounts, environment)
             self.run = DockerRun.of(words)
@@ -195,6 +200,36 @@ def provide(engine: engines.DockerEngine, name: str | None, progress: Progress) 
     return name
 
 
+def engine_image(engine: engines.DockerEngine, repository: Path) -> str | None:
+    """NVIDIA's image that serves the repository's compiled engine, if it has one: that with its TensorRT-LLM.
+
+    Raises:
+        DockerError: it has one, and there is no GPU to run it.
+    """
+    compiled = [model.config for model in _readable(repository) if model.config.backend == "tensorrtllm"]
+    if not compiled:
+        return None
+    if not engine.has_gpus:
+        raise DockerError(
+            f"{compiled[0].name} runs a compiled engine (backend tensorrtllm), and Docker has no NVIDIA GPU here.",
+            "Give InflightBatcherLlm vllm={...} in place of engine=: then the model runs on a processor.",
+        )
+    try:
+        version = EngineFolder.read(compiled[0].parameters["gpt_model_path"].string_value).version
+    except TritonlabError:
+        version = ""
+    fitting = [r.tag for r in compatibility.releases().values() if r.tensorrt_llm and r.tensorrt_llm.version == version]
+    return f"nvcr.io/nvidia/tritonserver:{[*fitting, ENGINE_RELEASE][0]}-trtllm-python-py3"
+
+
+def _readable(repository: Path) -> Iterator[Model]:
+    """The models whose config.pbtxt can be read; Triton says the rest."""
+    for model in ModelRepository(repository):
+        with suppress(RepositoryError):
+            if model.config:
+                yield model
+
+
 def sweep(engine: engines.DockerEngine) -> list[str]:
     """Take away the containers of this user's servers whose keeper is gone; returns the servers' ids."""
     swept = []
@@ -276,13 +311,22 @@ def _bind(source: Path, target: str) -> str:
 
 
 def _folders(repository: Path) -> Iterator[Path]:
-    """The folders of this machine that the models' model.json name, and the course's model: shown at the same path."""
+    """The folders of this machine that the models name, and the course's model: shown at the same path."""
     found = {MODEL.resolve()}
+    for value in _named(repository):
+        if value and Path(value).is_dir():
+            folder = Path(os.path.abspath(value))
+            # A snapshot of the Hub holds links to files that lie beside it.
+            found |= {folder, *(link.resolve().parent for link in folder.iterdir() if link.is_symlink())}
+    yield from sorted(found)
+
+
+def _named(repository: Path) -> Iterator[str]:
+    """What model.json and the parameters of config.pbtxt name that may be a folder."""
     for path in repository.glob("*/*/model.json"):
         with suppress(OSError, ValueError, AttributeError):
             for key, value in json.loads(path.read_text(encoding="utf-8")).items():
-                if key in {"model", "tokenizer"} and isinstance(value, str) and value and Path(value).is_dir():
-                    folder = Path(os.path.abspath(value))
-                    # A snapshot of the Hub holds links to files that lie beside it.
-                    found |= {folder, *(link.resolve().parent for link in folder.iterdir() if link.is_symlink())}
-    yield from sorted(found)
+                if key in {"model", "tokenizer"} and isinstance(value, str):
+                    yield value
+    for model in _readable(repository):
+        yield from (model.config.parameters[name].string_value for name in FOLDERS & set(model.config.parameters))
