@@ -271,6 +271,10 @@ class Client:
         """The server's log settings, changed first if any are given, e.g. log_verbose_level=1. (/v2/logging)"""
         return self._post("/v2/logging", changes, 10.0) if changes else self._get("/v2/logging")
 
+    def trace_settings(self, **changes: Any) -> dict[str, Any]:
+        """The server's trace settings, changed first if any are given, e.g. trace_level=["OFF"]. (/v2/trace/setting)"""
+        return self._post("/v2/trace/setting", changes, 10.0) if changes else self._get("/v2/trace/setting")
+
     # Generating
 
     def generate(self, model: str, prompt: str, *, timeout: float | None = None, **sampling: Any) -> Generation:

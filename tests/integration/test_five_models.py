@@ -18,7 +18,7 @@ import tritonclient.grpc as grpc
 
 from tritonlab import Client, ModelRepository, VllmModel, serve, tutor_model
 from tritonlab.engine.tutor import questions
-from tritonlab.errors import ClientError, RequestRejected
+from tritonlab.errors import ClientError, RequestRejected, TritonlabError
 from tritonlab.servers.base import Server
 from tritonlab.trtllm import InflightBatcherLlm
 
@@ -36,7 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     for model in InflightBatcherLlm(str(tutor_model()), vllm=ENGINE, max_batch_size=32, parameters=parameters):
         repository.add(model)
     repository.add(VllmModel("plain", **ENGINE))
-    with serve(repository, target="local") as running:
+    with serve(repository, target="local", trace=True) as running:
         running.wait_ready(quiet=True)
         yield running
 
@@ -312,6 +312,31 @@ def tokens_at_rest(client: Client) -> float:
         time.sleep(1.0)
         last, now = now, tokens(client)
     return now
+
+
+def test_a_request_is_followed_through_the_models(server: Server, client: Client) -> None:
+    with server.trace() as trace:
+        client.generate("ensemble", QUESTION, max_tokens=8)
+        pieces = list(client.stream("ensemble", QUESTION, max_tokens=8))
+    first, second = (trace.spans.query(f"request == {number}") for number in range(2))
+    assert list(first.model) == ["ensemble", "preprocessing", "tensorrt_llm", "postprocessing"]
+    assert list(second.model).count("postprocessing") == len(pieces)
+    for spans in (first, second):
+        assert (spans.start + spans.waited <= spans.until).all()
+        assert spans.until.max() == spans.until.iloc[0], "the ensemble ends last"
+    with server.trace() as later:
+        client.generate("ensemble", QUESTION, max_tokens=2)
+    assert len(later.spans) == 4, "a trace holds what was sent within its block"
+
+
+def test_a_server_that_was_not_started_to_trace_says_so(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with (
+        serve(tmp_path / "empty", models=[], target="local") as running,
+        pytest.raises(TritonlabError, match="trace=True"),
+        running.trace(),
+    ):
+        raise AssertionError
 
 
 def test_a_model_that_is_not_decoupled_answers_once(tmp_path: Path) -> None:

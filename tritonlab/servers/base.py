@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import html
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self
 
+from tritonlab import trace
 from tritonlab.client import Client
-from tritonlab.errors import ClientError, ServerFailed
+from tritonlab.errors import ClientError, ServerFailed, TritonlabError
+from tritonlab.trace import Trace
 
 if TYPE_CHECKING:
     from tritonlab.logs import LogReport
 
 LOOK_EVERY_S = 0.2
+TRACE_WAIT_S = 3.0
 
 
 class Server:
@@ -97,9 +101,39 @@ class Server:
         """What the server's log says so far."""
         raise NotImplementedError
 
+    @contextmanager
+    def trace(self) -> Iterator[Trace]:
+        """Follow the requests that are sent within the block through the models.
+
+        Raises:
+            TritonlabError: the server was not started with `trace=True`, or is not ours.
+        """
+        before, found = len(self._trace_text()), Trace()
+        self.client.trace_settings(**trace.ON)
+        try:
+            yield found
+        finally:
+            self.client.trace_settings(**trace.OFF)
+        found.read(self._whole_trace()[before:])
+
     def stop(self) -> None:
         """End the server and what belongs to it; harmless when called again."""
         raise NotImplementedError
+
+    def _trace_text(self) -> str:
+        """What Triton has written of its trace so far."""
+        raise TritonlabError(
+            f"The server at {self.url} writes its trace where it runs.", "Read the file there, and give it to Trace."
+        )
+
+    def _whole_trace(self) -> str:
+        """The trace once nothing is added any more: Triton writes a request down a moment after its answer."""
+        last, now = "", self._trace_text()
+        deadline = time.monotonic() + TRACE_WAIT_S
+        while time.monotonic() < deadline and (now != last or not now):
+            time.sleep(LOOK_EVERY_S)
+            last, now = now, self._trace_text()
+        return now
 
     def _look(self, *, quiet: bool) -> None:
         """Called while waiting: tell what is new, raise ServerFailed when waiting has become pointless."""

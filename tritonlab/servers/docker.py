@@ -21,12 +21,14 @@ from tritonlab.servers import container_keeper, engines, image, leftovers, ports
 from tritonlab.servers.command import FOLDER_OF_THE_HUB, DockerRun
 from tritonlab.servers.container_keeper import LABEL
 from tritonlab.servers.kept import KeptServer, check, servers_path, with_arguments
+from tritonlab.trace import options
 from tritonlab.trtllm import EngineFolder
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
 
 MODELS = "/models"
+TRACE = "/tmp/trace.json"  # in the container
 # Volume -> folder: what was downloaded, and what vLLM found out and compiled, outlives the container.
 CACHES = {"triton_hf_cache": FOLDER_OF_THE_HUB, "triton_vllm_cache": "/root/.cache/vllm"}
 PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002}
@@ -71,6 +73,8 @@ class DockerServer(KeptServer):
         log: str | os.PathLike[str] | None,
         image_name: str | None,
         progress: Progress,
+        *,
+        trace: bool = False,
     ) -> None:
         models = models if models is None or isinstance(models, str) else tuple(models)
         check(repository, models, arguments, environment)
@@ -80,7 +84,8 @@ class DockerServer(KeptServer):
         try:
             ports.check(wanted_ports, is_here=not self.engine.is_remote)
             super().__init__(Client(f"http://{ports.HOST}:{NOBODY}"), models, log)
-            self.command = ["tritonserver", *with_arguments([f"--model-repository={MODELS}"], self.models, arguments)]
+            tracing = [*(options(TRACE) if trace else []), *arguments]
+            self.command = ["tritonserver", *with_arguments([f"--model-repository={MODELS}"], self.models, tracing)]
             name = provide(self.engine, image_name or engine_image(self.engine, self._repository), progress)
             sweep(self.engine)
             words = self._words(name, wanted_ports, mounts, environment)
@@ -113,6 +118,12 @@ class DockerServer(KeptServer):
             raise DockerError(f"The container's processes cannot be listed: {said.strip()}")
         rows = (line.partition(" ") for line in said.splitlines())
         return {int(number): command.strip() for number, _, command in rows}
+
+    def _read_trace(self) -> str:
+        with engines.explained():
+            done = self._container.exec_run(["sh", "-c", f"cat $(ls -v {TRACE}.* 2>/dev/null) </dev/null"])
+        assert isinstance(done.output, bytes)
+        return done.output.decode(errors="replace")
 
     def kill(self, pid: int) -> None:
         """SIGKILL to one of the server's `processes`, to see what happens then."""

@@ -97,6 +97,17 @@ class KeptServer(Server):
         """Take away what a keeper that was killed has left."""
         leftovers.clean(self._id)
 
+    def _trace_text(self) -> str:
+        if not any(option.startswith("--trace-config") for option in self.command):
+            raise TritonlabError(
+                f"The server at {self.url} was not started to trace.", "Start it with serve(..., trace=True)."
+            )
+        return self._read_trace()
+
+    def _read_trace(self) -> str:
+        """The files of the trace, one after another."""
+        raise NotImplementedError
+
     def processes(self) -> dict[int, str]:
         """The living processes of the server: number -> command line (vLLM's write a title)."""
         raise NotImplementedError

@@ -12,6 +12,7 @@ from tritonlab.client import Client
 from tritonlab.engine import Engine
 from tritonlab.servers import leftovers, ports
 from tritonlab.servers.kept import KeptServer, check, servers_path, with_arguments
+from tritonlab.trace import options
 
 # What suits vLLM on a laptop's processor; a variable that the user has set wins.
 ENVIRONMENT = {
@@ -20,6 +21,7 @@ ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "VLLM_HOST_IP": ports.HOST,
 }
+TRACE = "trace.json"
 # vLLM gives its processes titles, and setproctitle would write them over the mark that `leftovers` looks for.
 KEEP_THE_MARK = {"SPT_NOENV": "1"}
 
@@ -37,6 +39,8 @@ class LocalServer(KeptServer):
         arguments: Sequence[str],
         environment: Mapping[str, str],
         log: str | os.PathLike[str] | None,
+        *,
+        trace: bool = False,
     ) -> None:
         engine = Engine.find()
         models = models if models is None or isinstance(models, str) else tuple(models)
@@ -53,7 +57,8 @@ class LocalServer(KeptServer):
             models,
             log,
         )
-        self.command = _command(engine, repository, self.models, chosen, arguments, self._id)
+        tracing = options(str(self._folder / TRACE)) if trace else []
+        self.command = _command(engine, repository, self.models, chosen, [*tracing, *arguments], self._id)
         self._keep(
             "tritonlab.servers.keeper",
             self.command,
@@ -73,6 +78,10 @@ class LocalServer(KeptServer):
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
                 found[pid] = b" ".join(words).decode(errors="replace").strip()
         return found
+
+    def _read_trace(self) -> str:
+        files = sorted(self._folder.glob(f"{TRACE}.*"), key=lambda file: int(file.suffix[1:]))
+        return "\n".join(file.read_text(encoding="utf-8") for file in files)
 
     def kill(self, pid: int) -> None:
         """SIGKILL to one of the server's `processes`, to see what happens then."""

@@ -30,6 +30,7 @@ def serve(
     environment: Mapping[str, str] | None = None,
     log: str | os.PathLike[str] | None = None,
     image: str | None = None,
+    trace: bool = False,
 ) -> Server:
     """Start a Triton server on a model repository, or get hold of one that runs.
 
@@ -44,6 +45,7 @@ def serve(
         log: a file to append the server's log to; by default the log is kept in the user's tritonlab folder.
         image: on the docker target, the image to run; by default NVIDIA's newest if the engine has GPUs, else the CPU
             image, which is built if need be.
+        trace: whether `server.trace()` shall be able to follow requests through the models.
 
     Raises:
         DockerError: no engine answers, or it refuses what the start needs.
@@ -54,10 +56,10 @@ def serve(
     if target.startswith(("http://", "https://")):
         from tritonlab.servers.remote import RemoteServer
 
-        if ports or arguments or environment or log or image:
+        if ports or arguments or environment or log or image or trace:
             raise TritonlabError(
-                f"The server at {target} was started by somebody else. Its ports, arguments, environment, log and "
-                "image are not ours to choose.",
+                f"The server at {target} was started by somebody else. Its ports, arguments, environment, log, image "
+                "and trace are not ours to choose.",
                 'Leave them out, or take the target "local" or "docker".',
             )
 
@@ -65,14 +67,14 @@ def serve(
     if target == "local":
         from tritonlab.servers.local import LocalServer
 
-        return LocalServer(Path(repository), models, ports or {}, arguments, environment or {}, log)
+        return LocalServer(Path(repository), models, ports or {}, arguments, environment or {}, log, trace=trace)
     if target == "docker":
         from tritonlab.progress import Progress
         from tritonlab.servers.docker import DockerServer
 
         with Progress() as progress:
             return DockerServer(
-                Path(repository), models, ports or {}, arguments, environment or {}, log, image, progress
+                Path(repository), models, ports or {}, arguments, environment or {}, log, image, progress, trace=trace
             )
     raise TritonlabError(
         f"There is no target named {target!r}.",
