@@ -82,13 +82,13 @@ def check_files(files: Mapping[str, ConfigFile]) -> list[Problem]:
 def bring_code(file: ConfigFile) -> str:
     """How to bring a model's Python code from NVIDIA's image; "" where it has none for it."""
     if any(tensor.name == "sampling_param_max_tokens" for tensor in file.config.input):
-        source = "llmapi/tensorrt_llm"
+        # model.py imports what lies beside it; model.yaml lies there too, and is the reader's own already.
+        source = "llmapi/tensorrt_llm/1/*.py"
     elif role := _role(file.config, {}):
-        source = f"inflight_batcher_llm/{role}"
+        source = f"inflight_batcher_llm/{role}/1/."
     else:
         return ""
-    # model.py imports what lies beside it, and the folder's model.yaml is not to be overwritten.
-    copy = f"cp -r /app/all_models/{source}/1/*.py"
+    copy = f"cp -r /app/all_models/{source}"
     folder = f"{file.name}/1"
     return (
         f"in the server's container: {copy} MODEL_REPOSITORY/{folder}/; from the model repository on the host: "
