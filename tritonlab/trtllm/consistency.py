@@ -20,6 +20,7 @@ from tritonlab.errors import TritonlabError
 from tritonlab.pbtxt import PLACEHOLDER, ConfigFile, enum_name, fill_command, read
 from tritonlab.problems import Problem, Problems
 from tritonlab.schema import ModelConfig, schema
+from tritonlab.trtllm import command
 from tritonlab.trtllm.engine import EngineFolder
 from tritonlab.trtllm.repository import MODELS, MUST_EXIST, InflightBatcherLlm, TemplateModel, table
 
@@ -48,7 +49,6 @@ IS_KIND: dict[str, tuple[Callable[[str], object], str]] = {
     "int": (re.compile(r"[+-]?\d+").fullmatch, "a whole number"),
     "float": (re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?").fullmatch, "a number"),
 }
-IMAGE = "nvcr.io/nvidia/tritonserver:25.06-trtllm-python-py3"
 
 _Family = Mapping[str, ConfigFile]
 """Models that work together, by what each of them is."""
@@ -90,9 +90,10 @@ def bring_code(file: ConfigFile) -> str:
         return ""
     copy = f"cp -r /app/all_models/{source}"
     folder = f"{file.name}/1"
+    run = f'docker run --rm --mount "type=bind,source=$PWD/{folder},target=/to" {command.image("25.06")}'
     return (
-        f"in the server's container: {copy} MODEL_REPOSITORY/{folder}/; from the model repository on the host: "
-        f'docker run --rm --mount "type=bind,source=$PWD/{folder},target=/to" {IMAGE} bash -c "{copy} /to"'
+        f"in the server's container: {copy} MODEL_REPOSITORY/{folder}/; "
+        f'or in the model repository on the host: {run} bash -c "{copy} /to"'
     )
 
 
