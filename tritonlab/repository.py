@@ -6,80 +6,40 @@ import difflib
 import html
 import json
 import os
-import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Protocol
 
-from tritonlab import vllm
+from tritonlab import ensembles, vllm
 from tritonlab.errors import RepositoryError
+from tritonlab.pbtxt import CONFIG, PLACEHOLDER, ConfigFile, enum_name, fill_command, read, render
+from tritonlab.problems import Problem, Problems, line_of
 from tritonlab.schema import ModelConfig, schema
-from tritonlab.vllm import VllmModel, check_name
+from tritonlab.vllm import check_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tritonlab.trtllm.repository import TemplateModel
-
 BACKENDS = (
     "vllm", "python", "tensorrtllm", "tensorrt", "onnxruntime", "pytorch", "openvino", "tensorflow", "dali", "fil",
 )  # fmt: skip
-CONFIG = "config.pbtxt"
 UNSUPPORTED_TENSORS = "the vllm backend neither reads nor writes it"
 
 
-_At = Callable[..., "Problem"]
+_At = Callable[..., Problem]
 """Makes a Problem at the line of the file under check that holds a word."""
 
 
-@dataclass(frozen=True)
-class Problem:
-    """One thing wrong in a repository: where (`line` 0 is the whole file), what, why it matters, how to mend it."""
+class NewModel(Protocol):
+    """What a repository can take in."""
 
-    file: str
-    line: int
-    what: str
-    why: str
-    fix: str
-    severity: str = "error"
-
-    def __repr__(self) -> str:
-        place = f"{self.file}:{self.line}" if self.line else self.file
-        return f"{self.severity}: {place}: {self.what}\n  why: {self.why}\n  fix: {self.fix}"
-
-
-class Problems(Sequence[Problem]):
-    """What `validate` found; empty, and false, when all is good."""
-
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        self._problems = tuple(problems)
-
-    @overload
-    def __getitem__(self, index: int) -> Problem: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Problem]: ...
-    def __getitem__(self, index: int | slice) -> Problem | Sequence[Problem]:
-        return self._problems[index]
-
-    def __len__(self) -> int:
-        return len(self._problems)
-
-    def __repr__(self) -> str:
-        return "\n".join(map(repr, self)) or "no problems"
-
-    def _repr_html_(self) -> str:
-        if not self:
-            return "<p>no problems</p>"
-        rows = "".join(
-            f"<tr><td>{html.escape(p.severity)}</td><td>{html.escape(p.file)}{f':{p.line}' if p.line else ''}</td>"
-            + "".join(f"<td style='text-align:left'>{html.escape(t)}</td>" for t in (p.what, p.why, p.fix))
-            + "</tr>"
-            for p in self
-        )
-        heads = "".join(f"<th>{head}</th>" for head in ("severity", "where", "what", "why", "fix"))
-        return f"<table><thead><tr>{heads}</tr></thead>{rows}</table>"
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+    def config(self) -> ModelConfig: ...
+    def files(self) -> dict[str, str]: ...
 
 
 class Text(str):
@@ -120,7 +80,7 @@ class ModelRepository(os.PathLike[str]):
             )
         return Model(path)
 
-    def add(self, model: VllmModel | TemplateModel, *, replace: bool = False) -> Model:
+    def add(self, model: NewModel, *, replace: bool = False) -> Model:
         """Write a model's config.pbtxt and what its version folder holds, such as model.json.
 
         Raises:
@@ -164,17 +124,15 @@ class ModelRepository(os.PathLike[str]):
         """Every model: name, versions, backend, decoupled, max_batch_size, problems (their number)."""
         import pandas as pd
 
-        rows = []
+        rows, problems = [], self.validate()
         for name in self._names():
-            config, problems = _read(self.path / name, self.path)
-            if config is None:
-                config = schema().ModelConfig()
-            else:
-                problems = _check(self.path / name, config, self.path, None)
+            file, _ = read(self.path / name)
+            config = file.config if file else schema().ModelConfig()
             versions = [version.name for version in _versions(self.path / name)]
             decoupled = config.model_transaction_policy.decoupled
             backend = config.backend or config.platform
-            rows.append((name, versions, backend, decoupled, config.max_batch_size, len(problems)))
+            count = sum(problem.file.partition("/")[0] == name for problem in problems)
+            rows.append((name, versions, backend, decoupled, config.max_batch_size, count))
         columns = ["name", "versions", "backend", "decoupled", "max_batch_size", "problems"]
         return pd.DataFrame(rows, columns=columns)
 
@@ -195,14 +153,14 @@ class ModelRepository(os.PathLike[str]):
             what = "the repository is not there" if missing else f"the repository cannot be read: {error.strerror}"
             why = "Triton ends at once: failed to stat the model repository"
             return Problems([Problem(str(self.path), 0, what, why, "make it with add(), or correct the path")])
-        problems = []
+        problems, files = [], {}
         for name in self._names():
-            folder = self.path / name
-            config, found = _read(folder, self.path)
+            file, found = read(self.path / name)
             problems += found
-            if config is not None:
-                problems += _check(folder, config, self.path, vllm_version)
-        return Problems(problems)
+            if file is not None:
+                files[name] = file
+                problems += _check(file, self.path, vllm_version)
+        return Problems([*problems, *_check_together(files, self._names())])
 
     def _names(self) -> tuple[str, ...]:
         try:
@@ -224,10 +182,10 @@ class Model:
     @property
     def config(self) -> ModelConfig:
         """config.pbtxt as protobuf; raises RepositoryError with the first problem when it cannot be read."""
-        config, problems = _read(self.path, self.path.parent)
-        if config is None:
+        file, problems = read(self.path)
+        if file is None:
             raise RepositoryError(f"{problems[0].file}: {problems[0].what}.", problems[0].fix)
-        return config
+        return file.config
 
     @property
     def config_text(self) -> Text:
@@ -288,116 +246,12 @@ class Model:
         return f"Model({self.name!r}, versions: {', '.join(v.name for v in _versions(self.path)) or 'none'})"
 
 
-def render(config: ModelConfig) -> str:
-    """A configuration as the text of config.pbtxt."""
-    from google.protobuf import text_format
-
-    text: str = text_format.MessageToString(config)
-    return text
-
-
 # Checks
 
 
-def _read(folder: Path, root: Path) -> tuple[ModelConfig | None, list[Problem]]:
-    """config.pbtxt as protobuf, or None and the problems that prevent it."""
-    from google.protobuf import text_format
-
-    path = folder / CONFIG
-    where = _where(path, root)
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except FileNotFoundError:
-        return None, [
-            Problem(
-                where, 0, "config.pbtxt is missing",
-                "Triton cannot know which backend runs the model: it must specify a platform or a backend",
-                f"write {where} with at least: backend: \"vllm\"",
-            )
-        ]  # fmt: skip
-    except UnicodeDecodeError as error:
-        return None, [
-            Problem(
-                where,
-                0,
-                f"byte {error.start} is not UTF-8",
-                "Triton cannot parse the file",
-                "save it as UTF-8",
-            )
-        ]
-    except OSError as error:
-        return None, [
-            Problem(
-                where,
-                0,
-                f"it cannot be read: {error.strerror}",
-                "Triton cannot read it either",
-                "mend the file's rights",
-            )
-        ]
-    config = schema().ModelConfig()
-    try:
-        text_format.Parse(text, config)
-    except (text_format.ParseError, ValueError, RecursionError) as error:
-        return None, [_syntax_problem(where, str(error), getattr(error, "GetLine", lambda: 0)() or 0)]
-    return config, []
-
-
-def _syntax_problem(where: str, said: str, line: int) -> Problem:
-    fix = "correct the line; protobuf text writes name: value and name { … }"
-    if match := re.search(r'Message type "inference\.([\w.]+)" has no field named "(\w+)"', said):
-        known = [f.name for f in _descriptor(match[1]).fields] if _descriptor(match[1]) else []
-        if match[1] == "ModelConfig" and match[2] in vllm.engine_arguments():
-            fix = f"move {match[2]} to model.json: it is an argument of vLLM's engine"
-        elif close := difflib.get_close_matches(match[2], known, n=1, cutoff=0.5):
-            fix = f"did you mean {close[0]}?"
-        else:
-            fix = f"leave it out; {match[1]} has {', '.join(known)}"
-        what = f"{match[1]} has no field {match[2]}"
-    elif match := re.search(r'Enum type "inference\.([\w.]+)" has no value named (\w+)', said):
-        known = [v.name for v in _enum(match[1]).values]
-        close = difflib.get_close_matches(match[2], known, n=1, cutoff=0.4)
-        fix = f"did you mean {close[0]}?" if close else f"use one of {', '.join(known)}"
-        what = f"{match[2]} is no {match[1]}"
-    else:
-        what = re.sub(r"^\d+:\d+ ?: ?", "", said)
-    return Problem(
-        where, line, what, "Triton refuses the whole file: it fails to parse it as a model configuration", fix
-    )
-
-
-def _descriptor(name: str) -> Any:
-    message = schema().DESCRIPTOR
-    for part in name.split("."):
-        nested = getattr(message, "message_types_by_name", None) or message.nested_types_by_name
-        message = nested.get(part)
-        if message is None:
-            return None
-    return message
-
-
-def _enum(name: str) -> Any:
-    *outer, last = name.split(".")
-    holder = _descriptor(".".join(outer)) if outer else schema().DESCRIPTOR
-    return holder.enum_types_by_name[last]
-
-
-def _enum_name(enum: Any, value: int) -> str:
-    """The name of an enum's value; the file may hold a number that has none."""
-    try:
-        return str(enum.Name(value))
-    except ValueError:
-        return str(value)
-
-
-def _check(folder: Path, config: ModelConfig, root: Path, version: str | None) -> list[Problem]:
+def _check(file: ConfigFile, root: Path, version: str | None) -> list[Problem]:
     """What is wrong with a model whose config.pbtxt parses."""
-    where = _where(folder / CONFIG, root)
-    text = (folder / CONFIG).read_text(encoding="utf-8", errors="replace")
-
-    def at(what: str, why: str, fix: str, word: str = "", severity: str = "error") -> Problem:
-        return Problem(where, _line(text, word), what, why, fix, severity)
-
+    folder, config, at = file.folder, file.config, file.at
     problems = []
     if config.name and config.name != folder.name:
         problems.append(
@@ -408,29 +262,61 @@ def _check(folder: Path, config: ModelConfig, root: Path, version: str | None) -
                 "name",
             )
         )
-    problems += _check_backend(config, at)
+    problems += _check_backend(file)
     versions = _versions(folder)
     if not versions:
         problems.append(
             Problem(
-                _where(folder, root), 0, "there is no version folder",
+                folder.name, 0, "there is no version folder",
                 "Triton serves versions: at least one must be available under the version policy",
-                f"make {_where(folder / '1', root)}/",
+                f"make {folder.name}/1/",
             )
         )  # fmt: skip
     if "vllm" in (config.backend, *_near(config.backend)):
         problems += _check_vllm(config, at)
         for path in versions:
             problems += _check_model_json(path / "model.json", root, config, version)
+    if config.backend == "python":
+        problems += _check_python(file, versions)
     return problems
 
 
-def _check_backend(config: ModelConfig, at: _At) -> list[Problem]:
+def _check_together(files: Mapping[str, ConfigFile], names: tuple[str, ...]) -> list[Problem]:
+    """What contradicts itself between models, each of which may be right alone."""
+    found = [problem for file in files.values() for problem in ensembles.check(file, files, names)]
+    if all(file.config.backend == "vllm" for file in files.values()):
+        return found
+    # TensorRT-LLM's part brings the servers with it, which a repository of vLLM's models has no need of.
+    from tritonlab.trtllm import consistency
+
+    return [*found, *consistency.check_files(files)]
+
+
+def _check_python(file: ConfigFile, versions: list[Path]) -> list[Problem]:
+    """A version of the python backend without its code."""
+    from tritonlab.trtllm import consistency
+
+    code = file.config.default_model_filename or "model.py"
+    why = f"the python backend runs it: without {code} the load fails"
+    fix = consistency.bring_code(file) or f"write {code} with a class TritonPythonModel"
+    return [
+        Problem(f"{file.name}/{version.name}/{code}", 0, f"{code} is missing", why, fix)
+        for version in versions
+        if not (version / code).exists()
+    ]
+
+
+def _check_backend(file: ConfigFile) -> list[Problem]:
+    config, at = file.config, file.at
     if config.platform == "ensemble":
         return []
     if not config.backend and not config.platform:
         why = "Triton cannot know what runs the model"
         return [at("neither backend nor platform is set", why, 'write backend: "vllm"')]
+    if placeholder := PLACEHOLDER.search(config.backend):
+        what = f"the placeholder {placeholder[0]} is not filled in"
+        why = f"the load fails: unable to find backend library for backend '{config.backend}'"
+        return [at(what, why, fill_command(file.where, placeholder[1]), "backend")]
     if config.backend and config.backend not in BACKENDS:
         close = _near(config.backend)
         fix = f'did you mean backend: "{close[0]}"?' if close else f"the usual ones are {', '.join(BACKENDS)}"
@@ -486,7 +372,7 @@ def _check_tensors(
 ) -> list[Problem]:
     problems = []
     for tensor in tensors:
-        data_type = _enum_name(schema().DataType, tensor.data_type)
+        data_type = enum_name(schema().DataType, tensor.data_type)
         dims = tuple(tensor.dims)
         if tensor.name not in expected:
             close = difflib.get_close_matches(tensor.name, expected, n=1, cutoff=0.5)
@@ -519,7 +405,7 @@ def _check_tensors(
 
 
 def _check_model_json(path: Path, root: Path, config: ModelConfig, version: str | None) -> list[Problem]:
-    where = _where(path, root)
+    where = path.relative_to(root).as_posix()
     arguments, problems = _read_json(path, where)
     if problems:
         return problems
@@ -527,7 +413,7 @@ def _check_model_json(path: Path, root: Path, config: ModelConfig, version: str 
     known = vllm.engine_arguments(version or vllm.LOCAL_VERSION)
 
     def at(what: str, why: str, fix: str, word: str, severity: str = "error") -> Problem:
-        return Problem(where, _line(text, f'"{word}"'), what, why, fix, severity)
+        return Problem(where, line_of(text, f'"{word}"'), what, why, fix, severity)
 
     unknown = [name for name in arguments if name not in known]
     if "model" not in arguments and not difflib.get_close_matches("model", unknown):
@@ -551,7 +437,7 @@ def _check_model_json(path: Path, root: Path, config: ModelConfig, version: str 
             )
         )
     size = arguments.get("tensor_parallel_size", 1)
-    kinds = [_enum_name(schema().ModelInstanceGroup.Kind, group.kind) for group in config.instance_group]
+    kinds = [enum_name(schema().ModelInstanceGroup.Kind, group.kind) for group in config.instance_group]
     if isinstance(size, int) and size > 1 and "KIND_GPU" in kinds:
         problems.append(
             at(
@@ -609,21 +495,6 @@ def _versions(folder: Path) -> list[Path]:
     except OSError:
         return []
     return sorted(found, key=lambda child: int(child.name))
-
-
-def _where(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
-
-
-def _line(text: str, word: str) -> int:
-    """The first line that has `word` as a whole, outside comments; 0 when none has."""
-    if not word:
-        return 0
-    pattern = re.compile(rf"(?<!\w){re.escape(word)}(?!\w)")
-    for number, line in enumerate(text.splitlines(), start=1):
-        if pattern.search(line.partition("#")[0]):
-            return number
-    return 0
 
 
 def _tree(folder: Path, indent: str) -> Iterator[str]:

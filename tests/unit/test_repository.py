@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tritonlab import ModelRepository, VllmModel
 from tritonlab.errors import RepositoryError
-from tritonlab.repository import Problem
+from tritonlab.problems import Problem
 from tritonlab.schema import schema
 from tritonlab.vllm import ModelShape, engine_arguments
 

@@ -6,6 +6,8 @@ The engine path is TensorRT-LLM's up to 1.2.1, and left its main branch in July 
 from tritonlab.trtllm.checkpoint import Checkpoint
 from tritonlab.trtllm.convert import ConvertPlan, checkpoint_config, quantizations, shapes
 from tritonlab.trtllm.engine import EngineFolder
+from tritonlab.trtllm.launch import LaunchPlan
+from tritonlab.trtllm.llm_api import LlmApiModel
 from tritonlab.trtllm.plan import BuildPlan
 from tritonlab.trtllm.repository import InflightBatcherLlm, parameters
 
@@ -15,6 +17,8 @@ __all__ = [
     "ConvertPlan",
     "EngineFolder",
     "InflightBatcherLlm",
+    "LaunchPlan",
+    "LlmApiModel",
     "checkpoint_config",
     "parameters",
     "quantizations",

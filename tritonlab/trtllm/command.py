@@ -18,7 +18,7 @@ def line(words: Sequence[str], shell: str) -> str:
     """
     if shell not in shells.SHELLS:
         raise CommandError(f"There is no shell {shell!r} here.", f"There are {', '.join(shells.SHELLS)}.")
-    escaped = _literal(words)
+    escaped = literal(words)
     starts = [at for at, word in enumerate(escaped) if at and word.startswith("--")]
     lines = [escaped[a:b] for a, b in zip([0, *starts], [*starts, len(escaped)], strict=True)]
     return shells.join(lines, shell)
@@ -43,9 +43,14 @@ def docker(words: Sequence[str], folder: str, release: str) -> DockerRun:
         Option("--workdir", "/workspace"),
         Option("--shm-size", "2g"),
     )
-    return DockerRun(f"nvcr.io/nvidia/tritonserver:{release}-trtllm-python-py3", tuple(_literal(words)), options)
+    return DockerRun(image(release), tuple(literal(words)), options)
 
 
-def _literal(words: Sequence[str]) -> list[str]:
-    # In the notation of `shells` a word can hold variables, and these have none.
+def image(release: str) -> str:
+    """NVIDIA's image with TensorRT-LLM, of a release such as "25.06"."""
+    return f"nvcr.io/nvidia/tritonserver:{release}-trtllm-python-py3"
+
+
+def literal(words: Sequence[str]) -> list[str]:
+    """Words without variables in the notation of `shells`, where a dollar begins one."""
     return [word.replace("$", "$$") for word in words]

@@ -73,7 +73,7 @@ class InflightBatcherLlm:
             )
         if not isinstance(self.max_batch_size, int) or self.max_batch_size < 1:
             raise RepositoryError(f"max_batch_size is {self.max_batch_size!r}.", "The batcher needs 1 or more.")
-        known = {entry["name"] for entry in _table()["parameter"] if entry["model"] == "tensorrt_llm"}
+        known = {entry["name"] for entry in table()["parameter"] if entry["model"] == "tensorrt_llm"}
         known |= {"REPORT_CUSTOM_METRICS"} if self.vllm else set()
         for names, allowed, what in (
             (self.parameters, known, "parameter"),
@@ -97,7 +97,7 @@ class TemplateModel:
 
     def config(self) -> ModelConfig:
         """The configuration, complete."""
-        of, entry = self.of, _table()[self.name]
+        of, entry = self.of, table()[self.name]
         config = schema().ModelConfig(name=self.name, max_batch_size=of.max_batch_size)
         types = {"logits_datatype": of.logits_datatype, "encoder_input_features_data_type": "TYPE_FP16"}
         for line in entry["inputs"].splitlines():
@@ -150,7 +150,7 @@ class TemplateModel:
         given = {name: _text(value) for name, value in of.parameters.items()}
         if of.vllm:
             return given
-        fixed = {e["name"]: e["fixed"] for e in _table()["parameter"] if e["model"] == self.name and "fixed" in e}
+        fixed = {e["name"]: e["fixed"] for e in table()["parameter"] if e["model"] == self.name and "fixed" in e}
         unfilled = {name: f"${{{name}}}" for name in MUST_EXIST}
         engine = {"gpt_model_type": BATCHING[0], "gpt_model_path": of.engine}
         return {**unfilled, **fixed, **engine, **given}
@@ -162,7 +162,7 @@ def parameters(model: str = "tensorrt_llm") -> pd.DataFrame:
 
     rows = [
         (entry["name"], entry.get("placeholder", entry["name"]), entry["default"], entry["does"])
-        for entry in _table()["parameter"]
+        for entry in table()["parameter"]
         if entry["model"] == model
     ]
     return pd.DataFrame(rows, columns=["parameter", "in the template", "default", "what it does"])
@@ -185,7 +185,7 @@ def _add_tensor(tensors: Any, line: str, types: Mapping[str, str]) -> None:
 
 def _add_steps(config: ModelConfig) -> None:
     config.platform = "ensemble"
-    for entry in _table()["step"]:
+    for entry in table()["step"]:
         step = config.ensemble_scheduling.step.add(model_name=entry["model"], model_version=-1)
         for role, tensors in (("inputs", step.input_map), ("outputs", step.output_map)):
             for line in entry[role].splitlines():
@@ -205,5 +205,6 @@ def _nearest(name: str, allowed: set[str]) -> str:
 
 
 @cache
-def _table() -> dict[str, Any]:
+def table() -> dict[str, Any]:
+    """The content of `templates.toml`; that file says what it holds."""
     return tomllib.loads((HERE / "templates.toml").read_text(encoding="utf-8"))
