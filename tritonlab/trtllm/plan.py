@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tritonlab.errors import CommandError
-from tritonlab.servers.command import Advice, DockerRun
+from tritonlab.servers.command import Advice, Advices, DockerRun
 from tritonlab.trtllm import command, precision
 
 if TYPE_CHECKING:
@@ -86,20 +86,15 @@ class BuildPlan:
         rows = [(" ".join(_words(name, value)), *_told(flags()[name])) for name, value in given.items()]
         return pd.DataFrame(rows, columns=["option", "what it does", "what it costs", "default"])
 
-    def check(
-        self, checkpoint: Mapping[str, Any] | None = None, capability: tuple[int, int] | None = None
-    ) -> list[Advice]:
+    def check(self, checkpoint: Mapping[str, Any] | None = None, capability: tuple[int, int] | None = None) -> Advices:
         """What contradicts itself, the checkpoint or the GPU; empty when nothing does.
 
         Args:
             checkpoint: the content of the checkpoint's config.json.
             capability: the GPU's compute capability, such as (8, 9).
         """
-        return [
-            *self._alone(),
-            *self._with_checkpoint(checkpoint or {}),
-            *precision.on_gpu(checkpoint or {}, capability),
-        ]
+        given = checkpoint or {}
+        return Advices([*self._alone(), *self._with_checkpoint(given), *precision.on_gpu(given, capability)])
 
     def value(self, name: str) -> str:
         """What holds of an option, given or by default; "" where trtllm-build works it out."""
@@ -164,6 +159,7 @@ class BuildPlan:
             )  # fmt: skip
         if not checkpoint:
             return
+        yield from self._plugin_types(str(checkpoint.get("dtype") or ""))
         is_fp8 = precision.algorithm(checkpoint) in FP8
         if self.options.get("use_fp8_context_fmha") in ("enable", True) and not is_fp8:
             yield Advice(
@@ -180,6 +176,16 @@ class BuildPlan:
                 f"on {parallel}.",
                 "Leave it out.",
             )  # fmt: skip
+
+    def _plugin_types(self, dtype: str) -> Iterator[Advice]:
+        for name in ("gpt_attention_plugin", "gemm_plugin"):
+            if self.value(name) in precision.DTYPES and dtype and self.value(name) != dtype:
+                yield Advice(
+                    f"--{name} {self.value(name)}", f"The checkpoint is {dtype}.",
+                    "A plugin takes the types that it was made for: the build ends with 'could not find any supported "
+                    "formats consistent with input/output data types'.",
+                    f"--{name} auto",
+                )  # fmt: skip
 
 
 def _check(name: str, value: Value) -> None:
