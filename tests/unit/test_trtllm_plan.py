@@ -107,6 +107,7 @@ def test_what_trtllm_build_does_not_know_is_refused(options: dict[str, Any], tol
         ({"user_buffer": True}, ["--user_buffer"]),
         ({"max_seq_len": 512, "max_batch_size": 4}, ["--max_num_tokens 8192"]),
         ({"max_num_tokens": 16, "max_batch_size": 64}, ["--max_num_tokens 16"]),
+        ({"max_num_tokens": 32768}, ["--max_num_tokens 32768"]),
     ],
 )
 def test_options_that_contradict_each_other(options: dict[str, Any], found: list[str]) -> None:

@@ -22,6 +22,9 @@ Value = str | int | bool
 FP8 = ("FP8", "FP8_PER_CHANNEL_PER_TOKEN", "FP8_BLOCK_SCALES")
 FUSING = ("LlamaForCausalLM", "MistralForCausalLM", "Gemma2ForCausalLM", "MedusaForCausalLM")
 
+MOST_TOKENS = 16384
+"""max_num_tokens above which trtllm-build warns (0.20, models' _common.py)."""
+
 
 class Flag(NamedTuple):
     """An entry of `build_flags.toml`; that file says what the fields mean."""
@@ -142,6 +145,11 @@ class BuildPlan:
             yield Advice(
                 f"--max_num_tokens {tokens}", f"It is lowered to {int(length) * int(batch)}.",
                 "More tokens than max_seq_len times max_batch_size never come together.", "Leave it out, or lower it.",
+            )  # fmt: skip
+        if int(tokens) > MOST_TOKENS:
+            yield Advice(
+                f"--max_num_tokens {tokens}", f"trtllm-build warns above {MOST_TOKENS}.",
+                "It expects no more speed, and the activations grow with it.", f"--max_num_tokens {MOST_TOKENS}",
             )  # fmt: skip
         if int(tokens) < int(batch):
             yield Advice(
