@@ -105,8 +105,9 @@ class Fit:
             axes.barh(row, size, left=at, color=colors.get(name, "#3b82c4"), height=0.6)
             at += size
             axes.annotate(
-                f"{abs(size):.2f} GiB", (max(at, at - size), row), (5, 0), textcoords="offset points", va="center"
-            )
+                f"{abs(size):.2f} GiB", (max(at, at - size), row), (5, 0), textcoords="offset points", va="center",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+            )  # fmt: skip
         axes.axvline(self.gpu_memory / GIB, color="#c0392b", linewidth=1)
         axes.set_yticks(range(len(parts)), [name for name, _ in parts])
         axes.invert_yaxis()
@@ -118,7 +119,7 @@ class Fit:
         return figure
 
     def __repr__(self) -> str:
-        lines = [f"{name:12} {size / GIB:8.2f} GiB" for name, size in self.parts().items()]
+        lines = [f"{name:12} {size / GIB:8.2f} GiB" for name, size in self.parts().items() if size]
         verdict = (
             f"{self.tokens:,} tokens of KV cache, {self.longest:,} in one request" if self.fits else "does not fit"
         )
