@@ -47,7 +47,7 @@ class Advice(NamedTuple):
     fix: str
 
 
-class Advices(list[Advice]):
+class AdviceList(list[Advice]):
     """What a check found; empty, and false, when all is good."""
 
     def __repr__(self) -> str:
@@ -194,14 +194,14 @@ class DockerRun:
             else:
                 yield word, "an argument of that program", ""
 
-    def lint(self, driver: str = "") -> Advices:
+    def lint(self, driver: str = "") -> AdviceList:
         """What is unsafe or will not work, most serious first; empty when there is nothing.
 
         Args:
             driver: the version of the host's NVIDIA driver, as nvidia-smi says it, to compare with the image's.
         """
         found = [advice for look in _LOOKS for advice in look(self)]
-        return Advices([*found, *_driver(self, driver)])
+        return AdviceList([*found, *_driver(self, driver)])
 
 
 def _shown(option: Option) -> str:

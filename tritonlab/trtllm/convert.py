@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tritonlab.errors import CommandError
-from tritonlab.servers.command import Advice, Advices, DockerRun, Option
+from tritonlab.servers.command import Advice, AdviceList, DockerRun, Option
 from tritonlab.trtllm import command, parallel, precision
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class ConvertPlan:
         """The config.json that the checkpoint will have; see `checkpoint_config`."""
         return checkpoint_config(self.config, self.dtype, self.tp, self.pp, self.quantization, self.kv_cache)
 
-    def check(self, capability: tuple[int, int] | None = None) -> Advices:
+    def check(self, capability: tuple[int, int] | None = None) -> AdviceList:
         """What the model or the GPU contradicts, and what costs more than it seems; empty when nothing does.
 
         Args:
@@ -166,7 +166,7 @@ class ConvertPlan:
         """
         config = self.checkpoint()
         found = [*parallel.check(config), *self._copies(config), *self._quantized(config)]
-        return Advices([*found, *precision.on_gpu(config, capability)])
+        return AdviceList([*found, *precision.on_gpu(config, capability)])
 
     def _options(self) -> list[Option]:
         quantized = [*_quantization(self.quantization).options, *self._kv_options()]

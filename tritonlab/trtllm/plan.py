@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tritonlab.errors import CommandError
-from tritonlab.servers.command import Advice, Advices, DockerRun
+from tritonlab.servers.command import Advice, AdviceList, DockerRun
 from tritonlab.trtllm import command, precision
 
 if TYPE_CHECKING:
@@ -89,7 +89,9 @@ class BuildPlan:
         rows = [(" ".join(_words(name, value)), *_told(flags()[name])) for name, value in given.items()]
         return pd.DataFrame(rows, columns=["option", "what it does", "what it costs", "default"])
 
-    def check(self, checkpoint: Mapping[str, Any] | None = None, capability: tuple[int, int] | None = None) -> Advices:
+    def check(
+        self, checkpoint: Mapping[str, Any] | None = None, capability: tuple[int, int] | None = None
+    ) -> AdviceList:
         """What contradicts itself, the checkpoint or the GPU; empty when nothing does.
 
         Args:
@@ -97,7 +99,7 @@ class BuildPlan:
             capability: the GPU's compute capability, such as (8, 9).
         """
         given = checkpoint or {}
-        return Advices([*self._alone(), *self._with_checkpoint(given), *precision.on_gpu(given, capability)])
+        return AdviceList([*self._alone(), *self._with_checkpoint(given), *precision.on_gpu(given, capability)])
 
     def value(self, name: str) -> str:
         """What holds of an option, given or by default; "" where trtllm-build works it out."""
