@@ -63,6 +63,11 @@ def test_fraction_is_of_all_in_vllm_and_of_the_rest_in_tensorrt_llm() -> None:
     assert other.kv_cache == int((24 * GIB - one.weights - one.activations - one.other) * 0.9)
 
 
+def test_engine_holds_a_tied_head_too() -> None:
+    one, other = fit_vllm(LLAMA_3_2_1B, 16 * GIB), fit_tensorrt_llm(LLAMA_3_2_1B, 16 * GIB)
+    assert other.weights - one.weights == 2 * 128_256 * 2048
+
+
 def test_quantization_narrows_the_matrices_alone() -> None:
     full, four = weight_bytes(LLAMA_3_1_8B), weight_bytes(LLAMA_3_1_8B, "int4")
     assert full / GIB == pytest.approx(14.96, rel=0.001)

@@ -40,7 +40,16 @@ def test_command_of_the_official_guide() -> None:
     assert shlex.split(plan.render().replace("\\\n", " ")) == plan.words()
     assert plan.render("powershell").splitlines()[-1] == "  --max_batch_size 64"
     assert plan.words()[5:9] == ["--remove_input_padding", "enable", "--gpt_attention_plugin", "float16"]
-    assert plan.check(LLAMA, (8, 9)) == []
+    assert plan.check({**LLAMA, "dtype": "float16"}, (8, 9)) == []
+    assert parts(plan, LLAMA) == ["--gpt_attention_plugin float16", "--gemm_plugin float16"]
+
+
+def test_what_was_found_is_a_table_to_read() -> None:
+    found = BuildPlan("ckpt", "engine", {"max_input_len": 1024, "user_buffer": True}).check()
+    assert repr(found).count("\n  fix: ") == len(found) == 2
+    assert found._repr_html_().count("<tr>") == 1 + len(found)
+    good = BuildPlan("ckpt", "engine").check(LLAMA)
+    assert (repr(good), good._repr_html_()) == ("no problems", "<p>no problems</p>")
 
 
 def test_every_option_is_explained_with_its_default() -> None:
@@ -98,6 +107,7 @@ def test_what_trtllm_build_does_not_know_is_refused(options: dict[str, Any], tol
         ({"user_buffer": True}, ["--user_buffer"]),
         ({"max_seq_len": 512, "max_batch_size": 4}, ["--max_num_tokens 8192"]),
         ({"max_num_tokens": 16, "max_batch_size": 64}, ["--max_num_tokens 16"]),
+        ({"max_num_tokens": 32768}, ["--max_num_tokens 32768"]),
     ],
 )
 def test_options_that_contradict_each_other(options: dict[str, Any], found: list[str]) -> None:

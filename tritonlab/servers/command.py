@@ -11,6 +11,7 @@ Nothing is run, and nothing is handed to a shell. Words hold their variables as 
 from __future__ import annotations
 
 import difflib
+import html
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,6 +45,23 @@ class Advice(NamedTuple):
     what: str
     why: str
     fix: str
+
+
+class AdviceList(list[Advice]):
+    """What a check found; empty, and false, when all is good."""
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{a.part}: {a.what}\n  why: {a.why}\n  fix: {a.fix}" for a in self) or "no problems"
+
+    def _repr_html_(self) -> str:
+        if not self:
+            return "<p>no problems</p>"
+        rows = "".join(
+            "<tr>" + "".join(f"<td style='text-align:left'>{html.escape(text)}</td>" for text in advice) + "</tr>"
+            for advice in self
+        )
+        heads = "".join(f"<th style='text-align:left'>{head}</th>" for head in ("part", "what", "why", "fix"))
+        return f"<table><thead><tr>{heads}</tr></thead>{rows}</table>"
 
 
 class Flag(NamedTuple):
@@ -176,13 +194,14 @@ class DockerRun:
             else:
                 yield word, "an argument of that program", ""
 
-    def lint(self, driver: str = "") -> list[Advice]:
+    def lint(self, driver: str = "") -> AdviceList:
         """What is unsafe or will not work, most serious first; empty when there is nothing.
 
         Args:
             driver: the version of the host's NVIDIA driver, as nvidia-smi says it, to compare with the image's.
         """
-        return [advice for look in _LOOKS for advice in look(self)] + list(_driver(self, driver))
+        found = [advice for look in _LOOKS for advice in look(self)]
+        return AdviceList([*found, *_driver(self, driver)])
 
 
 def _shown(option: Option) -> str:

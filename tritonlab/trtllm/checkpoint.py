@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tritonlab.errors import TritonlabError
-from tritonlab.servers.command import Advice
+from tritonlab.servers.command import Advice, AdviceList
 from tritonlab.trtllm import parallel, precision
 from tritonlab.trtllm.convert import FAMILIES
 from tritonlab.vllm import ModelShape
@@ -133,7 +133,7 @@ class Checkpoint:
         ]
         return pd.DataFrame(rows, columns=["what", "value"])
 
-    def check(self, capability: tuple[int, int] | None = None) -> list[Advice]:
+    def check(self, capability: tuple[int, int] | None = None) -> AdviceList:
         """What is missing or contradicts itself; empty when nothing is seen.
 
         The rules are those of TensorRT-LLM's legacy documentation (architecture/checkpoint) and of its Mapping and
@@ -142,10 +142,10 @@ class Checkpoint:
         Args:
             capability: the compute capability of the GPU that is to build and serve it, such as (8, 9).
         """
-        if other := list(self._of_another_kind()):
+        if other := AdviceList(self._of_another_kind()):
             return other
         found = [*self._fields(), *self._heads(), *self._quantization(), *self._mapping(), *parallel.check(self.config)]
-        return [*found, *self._files(), *self._too_small(), *precision.on_gpu(self.config, capability)]
+        return AdviceList([*found, *self._files(), *self._too_small(), *precision.on_gpu(self.config, capability)])
 
     def _of_another_kind(self) -> Iterator[Advice]:
         if "pretrained_config" in self.config:

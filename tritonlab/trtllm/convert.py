@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tritonlab.errors import CommandError
-from tritonlab.servers.command import Advice, DockerRun, Option
+from tritonlab.servers.command import Advice, AdviceList, DockerRun, Option
 from tritonlab.trtllm import command, parallel, precision
 
 if TYPE_CHECKING:
@@ -158,19 +158,15 @@ class ConvertPlan:
         """The config.json that the checkpoint will have; see `checkpoint_config`."""
         return checkpoint_config(self.config, self.dtype, self.tp, self.pp, self.quantization, self.kv_cache)
 
-    def check(self, capability: tuple[int, int] | None = None) -> list[Advice]:
+    def check(self, capability: tuple[int, int] | None = None) -> AdviceList:
         """What the model or the GPU contradicts, and what costs more than it seems; empty when nothing does.
 
         Args:
             capability: the compute capability of the GPU that is to serve it, such as (8, 9).
         """
         config = self.checkpoint()
-        return [
-            *parallel.check(config),
-            *self._copies(config),
-            *self._quantized(config),
-            *precision.on_gpu(config, capability),
-        ]
+        found = [*parallel.check(config), *self._copies(config), *self._quantized(config)]
+        return AdviceList([*found, *precision.on_gpu(config, capability)])
 
     def _options(self) -> list[Option]:
         quantized = [*_quantization(self.quantization).options, *self._kv_options()]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tritonlab import compatibility
 from tritonlab.errors import TritonlabError
-from tritonlab.servers.command import Advice
+from tritonlab.servers.command import Advice, AdviceList
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,7 +98,7 @@ class EngineFolder:
         ]  # fmt: skip
         return pd.DataFrame(rows, columns=["what", "value"])
 
-    def check(self, release: str = "", gpus: int = 1) -> list[Advice]:
+    def check(self, release: str = "", gpus: int = 1) -> AdviceList:
         """What would fail when a server loads it; empty when nothing is seen.
 
         The GPU's kind is not written in the folder: an engine runs on the compute capability that it was built on.
@@ -107,7 +107,7 @@ class EngineFolder:
             release: the tag of NVIDIA's Triton container that is to serve it, e.g. "25.06".
             gpus: how many GPUs the server has.
         """
-        return [*self._files(), *self._without_inflight(), *self._server(release, gpus)]
+        return AdviceList([*self._files(), *self._without_inflight(), *self._server(release, gpus)])
 
     def _files(self) -> Iterator[Advice]:
         missing = sorted(set(range(self.world_size)) - set(self.ranks))

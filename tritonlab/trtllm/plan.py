@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tritonlab.errors import CommandError
-from tritonlab.servers.command import Advice, DockerRun
+from tritonlab.servers.command import Advice, AdviceList, DockerRun
 from tritonlab.trtllm import command, precision
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ Value = str | int | bool
 
 FP8 = ("FP8", "FP8_PER_CHANNEL_PER_TOKEN", "FP8_BLOCK_SCALES")
 FUSING = ("LlamaForCausalLM", "MistralForCausalLM", "Gemma2ForCausalLM", "MedusaForCausalLM")
+
+MOST_TOKENS = 16384
+"""max_num_tokens above which trtllm-build warns (0.20, models' _common.py)."""
 
 
 class Flag(NamedTuple):
@@ -88,18 +91,15 @@ class BuildPlan:
 
     def check(
         self, checkpoint: Mapping[str, Any] | None = None, capability: tuple[int, int] | None = None
-    ) -> list[Advice]:
+    ) -> AdviceList:
         """What contradicts itself, the checkpoint or the GPU; empty when nothing does.
 
         Args:
             checkpoint: the content of the checkpoint's config.json.
             capability: the GPU's compute capability, such as (8, 9).
         """
-        return [
-            *self._alone(),
-            *self._with_checkpoint(checkpoint or {}),
-            *precision.on_gpu(checkpoint or {}, capability),
-        ]
+        given = checkpoint or {}
+        return AdviceList([*self._alone(), *self._with_checkpoint(given), *precision.on_gpu(given, capability)])
 
     def value(self, name: str) -> str:
         """What holds of an option, given or by default; "" where trtllm-build works it out."""
@@ -148,6 +148,11 @@ class BuildPlan:
                 f"--max_num_tokens {tokens}", f"It is lowered to {int(length) * int(batch)}.",
                 "More tokens than max_seq_len times max_batch_size never come together.", "Leave it out, or lower it.",
             )  # fmt: skip
+        if int(tokens) > MOST_TOKENS:
+            yield Advice(
+                f"--max_num_tokens {tokens}", f"trtllm-build warns above {MOST_TOKENS}.",
+                "It expects no more speed, and the activations grow with it.", f"--max_num_tokens {MOST_TOKENS}",
+            )  # fmt: skip
         if int(tokens) < int(batch):
             yield Advice(
                 f"--max_num_tokens {tokens}", f"It is less than --max_batch_size {batch}.",
@@ -164,6 +169,7 @@ class BuildPlan:
             )  # fmt: skip
         if not checkpoint:
             return
+        yield from self._plugin_types(str(checkpoint.get("dtype") or ""))
         is_fp8 = precision.algorithm(checkpoint) in FP8
         if self.options.get("use_fp8_context_fmha") in ("enable", True) and not is_fp8:
             yield Advice(
@@ -180,6 +186,16 @@ class BuildPlan:
                 f"on {parallel}.",
                 "Leave it out.",
             )  # fmt: skip
+
+    def _plugin_types(self, dtype: str) -> Iterator[Advice]:
+        for name in ("gpt_attention_plugin", "gemm_plugin"):
+            if self.value(name) in precision.DTYPES and dtype and self.value(name) != dtype:
+                yield Advice(
+                    f"--{name} {self.value(name)}", f"The checkpoint is {dtype}.",
+                    "A plugin takes the types that it was made for: the build ends with 'could not find any supported "
+                    "formats consistent with input/output data types'.",
+                    f"--{name} auto",
+                )  # fmt: skip
 
 
 def _check(name: str, value: Value) -> None:
