@@ -59,6 +59,11 @@ def of_tensors(
                 f"The model has no input {name!r}.",
                 f"Did you mean {near[0]}?" if near else f"It has {', '.join(sorted(inputs))}.",
             )
+    if stream and given.get("num_return_sequences", 1) != 1:
+        raise ClientError(
+            "A stream gives one text, and num_return_sequences asks for more.",
+            "Read …/generate_stream yourself, and tell the pieces apart by sequence_index.",
+        )
     ours = {
         "text_input": prompt,
         "stream": stream,

@@ -221,6 +221,7 @@ class Client:
                 raise ClientError(f"The content of {path} is {type(content).__name__}.", "Give bytes: text.encode().")
             parameters[f"file:{path}"] = base64.b64encode(content).decode()
         body = {"parameters": parameters} if parameters else {}
+        self._inputs.pop(model, None)  # they may be others now
         self._send("POST", f"/v2/repository{_model(model)[3:]}/load", json=body, timeout=timeout)
 
     def unload(self, model: str, *, unload_dependents: bool = False, timeout: float = 60.0) -> None:
@@ -654,8 +655,9 @@ def _grpc_event(result: Any) -> dict[str, Any]:
     response = result.get_response()
     event: dict[str, Any] = {"model_name": response.model_name, "model_version": response.model_version}
     for output in response.outputs:
-        value = result.as_numpy(output.name).reshape(-1)[0]
-        event[output.name] = value.decode() if isinstance(value, bytes) else value.item()
+        array = result.as_numpy(output.name).reshape(-1)
+        values = [value.decode() if isinstance(value, bytes) else value.item() for value in array]
+        event[output.name] = values[0] if len(values) == 1 else values  # as over HTTP
     return event
 
 

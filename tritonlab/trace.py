@@ -150,9 +150,9 @@ def _spans(entries: Iterable[Mapping[str, Any]]) -> Iterator[Span]:
     """The entries of one trace have one id: some name the model, others a time."""
     traces: dict[int, dict[str, Any]] = {}
     for entry in entries:
-        trace = traces.setdefault(entry["id"], {"parent": 0})
+        trace = traces.setdefault(entry["id"], {"parent": None})
         if "model_name" in entry:
-            trace |= {"model": entry["model_name"], "parent": entry.get("parent_id", 0)}
+            trace |= {"model": entry["model_name"], "parent": entry.get("parent_id")}
         for stamp in entry.get("timestamps", ()):
             trace[stamp["name"]] = max(stamp["ns"], trace.get(stamp["name"], 0))
     roots = [number for number, trace in sorted(traces.items()) if trace["parent"] not in traces]

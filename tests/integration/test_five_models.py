@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import queue
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +38,46 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     for model in InflightBatcherLlm(str(tutor_model()), vllm=ENGINE, max_batch_size=32, parameters=parameters):
         repository.add(model)
     repository.add(VllmModel("plain", **ENGINE))
+    another(repository, "tensorrt_llm_bls", "accumulating", 'string_value: "false"', 'string_value: "true"')
+    byte_fallback = fallback_tokenizer(repository.path.parent / "byte-fallback")
+    another(repository, "postprocessing", "fallback", str(tutor_model()), str(byte_fallback))
     with serve(repository, target="local", trace=True) as running:
         running.wait_ready(quiet=True)
         yield running
+
+
+def another(repository: ModelRepository, model: str, name: str, old: str, new: str) -> None:
+    """A copy of a model with another name, and one text of its config.pbtxt replaced."""
+    shutil.copytree(repository.path / model, repository.path / name)
+    config = repository.path / name / "config.pbtxt"
+    text = config.read_text().replace(f'name: "{model}"', f'name: "{name}"')
+    assert old in text
+    config.write_text(text.replace(old, new, 1))
+
+
+def fallback_tokenizer(folder: Path) -> Path:
+    """A tokenizer as Gemma's and Llama 2's: what is no token of its own comes byte by byte, as <0xE6>."""
+    words = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *"abcdefghijklmnopqrstuvwxyz"]
+    special = [
+        {"id": at, "content": words[at], "special": True, "normalized": False}
+        | dict.fromkeys(("single_word", "lstrip", "rstrip"), False)
+        for at in range(3)
+    ]
+    decoders = [
+        {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+        {"type": "ByteFallback"},
+        {"type": "Fuse"},
+    ]
+    empty = dict.fromkeys(("truncation", "padding", "normalizer", "pre_tokenizer", "post_processor"))
+    model = {"type": "BPE", "unk_token": "<unk>", "fuse_unk": True, "byte_fallback": True, "merges": []}
+    model["vocab"] = {word: at for at, word in enumerate(words)}
+    whole = {"version": "1.0", **empty, "added_tokens": special, "model": model}
+    whole["decoder"] = {"type": "Sequence", "decoders": decoders}
+    folder.mkdir()
+    (folder / "tokenizer.json").write_text(json.dumps(whole))
+    names = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>", "bos_token": "<s>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(names))
+    return folder
 
 
 @pytest.fixture
@@ -168,15 +207,24 @@ def test_a_batch_is_answered_prompt_by_prompt(server: Server, model: str) -> Non
     assert {row: text for row, _, text in found} == {
         row: server.client.generate(model, prompt, max_tokens=12).text for row, prompt in enumerate(prompts)
     }
-    several = batch(
-        server.client, model, prompts[:2], max_tokens=12, num_return_sequences=2, top_k=2000, seed=2, temperature=2.0
-    )
+    longer = batch(server.client, model, [QUESTION] * 3, max_tokens=[4, 8, 12])
+    assert {row: text for row, _, text in longer} == {
+        row: server.client.generate(model, QUESTION, max_tokens=4 * row + 4).text for row in range(3)
+    }
+    drawn = batch(server.client, model, [QUESTION] * 2, max_tokens=12, seed=[2, 3], **DRAWN)
+    assert {row: text for row, _, text in drawn} == {
+        row: server.client.generate(model, QUESTION, max_tokens=12, seed=row + 2, **DRAWN).text for row in range(2)
+    }
+    several = batch(server.client, model, prompts[:2], max_tokens=12, num_return_sequences=2, seed=2, **DRAWN)
     assert sorted((row, index) for row, index, _ in several) == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert len({text for _, _, text in several}) > 2
 
 
-def batch(client: Client, model: str, prompts: list[str], **settings: float) -> list[tuple[int, int, str]]:
-    """One request with several prompts: the row, the sequence and the text of each response."""
+def batch(client: Client, model: str, prompts: list[str], **settings: Any) -> list[tuple[int, int, str]]:
+    """One request with several prompts: the row, the sequence and the text of each response.
+
+    A setting is one for all prompts, or a list with one for each.
+    """
 
     def tensor(name: str, values: list[Any], kind: str) -> grpc.InferInput:
         array = np.array(values, DTYPES.get(kind, kind.lower())).reshape(len(prompts), 1)
@@ -189,7 +237,10 @@ def batch(client: Client, model: str, prompts: list[str], **settings: float) -> 
         tensor("exclude_input_in_output", [True] * len(prompts), "BOOL"),
     ]
     kinds = {"seed": "UINT64", "temperature": "FP32"}
-    inputs += [tensor(name, [value] * len(prompts), kinds.get(name, "INT32")) for name, value in settings.items()]
+    inputs += [
+        tensor(name, value if isinstance(value, list) else [value] * len(prompts), kinds.get(name, "INT32"))
+        for name, value in settings.items()
+    ]
     answers: queue.Queue[Any] = queue.Queue()
     found = []
     with grpc.InferenceServerClient(client.grpc_url) as channel:
@@ -236,18 +287,17 @@ def pieces_of(server: Server, cut: Callable[[list[int]], list[list[int]]], name:
         ],
     )
     ids = prepared["INPUT_ID"][1:]  # without the tokenizer's <s>
-    return [
-        infer(
-            server,
-            "postprocessing",
-            [
-                {"name": "TOKENS_BATCH", "datatype": "INT32", "shape": [1, 1, len(piece)], "data": piece},
-                {"name": "SEQUENCE_LENGTH", "datatype": "INT32", "shape": [1, 1], "data": [len(piece)]},
-            ],
-            name,
-        )["OUTPUT"][0]
-        for piece in cut(ids)
+    return [text_of(server, "postprocessing", piece, name) for piece in cut(ids)]
+
+
+def text_of(server: Server, model: str, ids: list[int], name: str) -> str:
+    """The text that a postprocessing gives for a piece of a stream."""
+    inputs = [
+        {"name": "TOKENS_BATCH", "datatype": "INT32", "shape": [1, 1, len(ids)], "data": ids},
+        {"name": "SEQUENCE_LENGTH", "datatype": "INT32", "shape": [1, 1], "data": [len(ids)]},
     ]
+    text: str = infer(server, model, inputs, name)["OUTPUT"][0]
+    return text
 
 
 def infer(server: Server, model: str, inputs: list[dict[str, Any]], name: str = "") -> dict[str, Any]:
@@ -261,6 +311,61 @@ def test_no_piece_splits_a_character(server: Server, size: int) -> None:
     found = pieces_of(server, lambda ids: [ids[at : at + size] for at in range(0, len(ids), size)], f"stream-{size}")
     assert "".join(found) == TEXT
     assert not any("\ufffd" in piece for piece in found)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_no_piece_splits_a_character_of_byte_tokens(server: Server, size: int) -> None:
+    ids = [3 + byte for byte in TEXT.encode()]
+    pieces = [text_of(server, "fallback", ids[at : at + size], f"bytes-{size}") for at in range(0, len(ids), size)]
+    assert "".join(pieces) == TEXT
+
+
+def test_streams_do_not_mix(server: Server) -> None:
+    texts = {"one": "日本語", "two": "naïve 😀"}
+    tokens = {name: [3 + byte for byte in text.encode()] for name, text in texts.items()}
+    found = dict.fromkeys(texts, "")
+    for at in range(max(map(len, tokens.values()))):
+        for name, ids in tokens.items():
+            found[name] += text_of(server, "fallback", ids[at : at + 1], name)
+    assert found == texts
+
+
+def test_tokens_that_are_none_spoil_only_their_own_request(server: Server) -> None:
+    with pytest.raises(KeyError):
+        text_of(server, "postprocessing", [-5], "")
+    assert text_of(server, "postprocessing", [50], "")
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"input_ids": [5, 10_000_000, 7]}, "vocabulary ends at 2047"),
+        ({"input_ids": [5, -7, 7]}, "vocabulary"),
+        ({"input_lengths": 9}, "input_lengths"),
+        ({"num_return_sequences": 0}, "num_return_sequences is"),
+        ({"num_return_sequences": 10**9}, "num_return_sequences is"),
+        ({"runtime_top_p_decay": 0.5}, "do not decay"),
+    ],
+)
+def test_what_would_end_the_engine_is_refused(server: Server, changed: dict[str, Any], words: str) -> None:
+    url = f"{server.url}/v2/models/tensorrt_llm/generate"
+    asked = {"input_ids": [5, 6, 7], "input_lengths": 3, "request_output_len": 2}
+    refused = requests.post(url, json={**asked, **changed}, timeout=30)
+    assert words in refused.text
+    assert requests.post(url, json=asked, timeout=30).json()["output_ids"][:3] == [5, 6, 7]
+
+
+def test_each_response_can_hold_the_text_so_far(client: Client) -> None:
+    pieces = list(client.stream("tensorrt_llm_bls", QUESTION, max_tokens=12))
+    so_far = list(client.stream("accumulating", QUESTION, max_tokens=12))
+    assert so_far[-1] == "".join(pieces)
+    assert all(later.startswith(earlier) for earlier, later in pairwise(so_far))
+
+
+@pytest.mark.parametrize("model", BOTH)
+def test_log_probs_of_a_stream(client: Client, model: str) -> None:
+    stream = client.stream_grpc(model, QUESTION, max_tokens=100, return_log_probs=True)
+    assert "".join(stream) == client.generate(model, QUESTION, max_tokens=100).text
 
 
 def test_a_stream_that_broke_off_does_not_spoil_the_next_of_its_name(server: Server) -> None:
@@ -341,7 +446,8 @@ def test_a_server_that_was_not_started_to_trace_says_so(tmp_path: Path) -> None:
 
 def test_a_model_that_is_not_decoupled_answers_once(tmp_path: Path) -> None:
     repository = ModelRepository(tmp_path / "repository")
-    for model in InflightBatcherLlm(str(tutor_model()), vllm=ENGINE, max_batch_size=8, decoupled=False):
+    settings = {"decoupled": False, "parameters": {"exclude_input_in_output": True}}
+    for model in InflightBatcherLlm(str(tutor_model()), vllm=ENGINE, max_batch_size=8, **settings):
         repository.add(model)
     with serve(repository, target="local") as running:
         running.wait_ready(quiet=True)
@@ -350,9 +456,27 @@ def test_a_model_that_is_not_decoupled_answers_once(tmp_path: Path) -> None:
                 ask = partial(running.client.generate, name, max_tokens=12)
                 texts = {answer.text for answer in pool.map(ask, [QUESTION] * 8)}
             assert len(texts) == 1
-            for refused in ({"num_return_sequences": 2}, {"beam_width": 2}):
-                with pytest.raises(RequestRejected, match=r"decoupled|beam_width"):
+            for refused, words in (({"num_return_sequences": 2}, "must be decoupled"), ({"beam_width": 2}, "one beam")):
+                with pytest.raises(RequestRejected, match=words):
                     running.client.generate(name, QUESTION, max_tokens=4, **refused)
+            # The parameter leaves the prompt out, and a request may say otherwise.
+            echoed = running.client.generate(name, QUESTION, max_tokens=4, exclude_input_in_output=False)
+            assert echoed.text.startswith(QUESTION)
+        for words in ([5, 6, 2, 2], [5, 6, 3, -1], [5, 6, 2, 1]):
+            assert "no word list" in with_bad_words(running, words)
+        assert "output_ids" in with_bad_words(running, [5, 6, 1, 2])
             with pytest.raises(RequestRejected, match="must be decoupled"):
                 list(running.client.stream(name, QUESTION, max_tokens=4))
         assert running.client.ready
+
+
+def with_bad_words(server: Server, words: list[int]) -> str:
+    """What tensorrt_llm says to a prompt of three tokens, with a word list of two rows."""
+    sent = {"input_ids": [5, 6, 7], "input_lengths": [3], "request_output_len": [2], "bad_words_list": words}
+    shapes = {"bad_words_list": [1, 2, 2]}
+    inputs = [
+        {"name": name, "datatype": "INT32", "shape": shapes.get(name, [1, len(data)]), "data": data}
+        for name, data in sent.items()
+    ]
+    url = f"{server.url}/v2/models/tensorrt_llm/infer"
+    return requests.post(url, data=json.dumps({"inputs": inputs}), timeout=30).text

@@ -53,7 +53,9 @@ def test_the_figure_has_a_lane_for_each_model() -> None:
     assert {text.get_text() for text in axes.texts} == {"53.0 ms", "4.0 ms", "45.0 ms"}
 
 
-@pytest.mark.parametrize("text", ["[", "{}", '[{"id": 1}]', '[{"id": 1, "model_name": "x"}]', "[1]", "trace"])
+@pytest.mark.parametrize(
+    "text", ["[", "{}", '[{"id": 0}]', '[{"id": 1}]', '[{"id": 1, "model_name": "x"}]', "[1]", "trace"]
+)
 def test_what_is_no_trace(text: str) -> None:
     with pytest.raises(TritonlabError, match="no trace of Triton's"):
         read(text)

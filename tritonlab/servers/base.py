@@ -114,7 +114,7 @@ class Server:
             yield found
         finally:
             self.client.trace_settings(**trace.OFF)
-        found.read(self._whole_trace()[before:])
+        found.read(self._whole_trace(before)[before:])
 
     def stop(self) -> None:
         """End the server and what belongs to it; harmless when called again."""
@@ -126,11 +126,11 @@ class Server:
             f"The server at {self.url} writes its trace where it runs.", "Read the file there, and give it to Trace."
         )
 
-    def _whole_trace(self) -> str:
+    def _whole_trace(self, before: int) -> str:
         """The trace once nothing is added any more: Triton writes a request down a moment after its answer."""
         last, now = "", self._trace_text()
         deadline = time.monotonic() + TRACE_WAIT_S
-        while time.monotonic() < deadline and (now != last or not now):
+        while time.monotonic() < deadline and (now != last or len(now) <= before):
             time.sleep(LOOK_EVERY_S)
             last, now = now, self._trace_text()
         return now

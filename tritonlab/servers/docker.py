@@ -86,7 +86,9 @@ class DockerServer(KeptServer):
             super().__init__(Client(f"http://{ports.HOST}:{NOBODY}"), models, log)
             tracing = [*(options(TRACE) if trace else []), *arguments]
             self.command = ["tritonserver", *with_arguments([f"--model-repository={MODELS}"], self.models, tracing)]
-            name = provide(self.engine, image_name or engine_image(self.engine, self._repository), progress)
+            name = provide(
+                self.engine, image_name or engine_image(self.engine, self._repository, self.models), progress
+            )
             sweep(self.engine)
             words = self._words(name, wanted_ports, mounts, environment)
             self.run = DockerRun.of(words)
@@ -211,13 +213,16 @@ def provide(engine: engines.DockerEngine, name: str | None, progress: Progress) 
     return name
 
 
-def engine_image(engine: engines.DockerEngine, repository: Path) -> str | None:
+def engine_image(engine: engines.DockerEngine, repository: Path, models: tuple[str, ...] | None = None) -> str | None:
     """NVIDIA's image that serves the repository's compiled engine, if it has one: that with its TensorRT-LLM.
 
     Raises:
         DockerError: it has one, and there is no GPU to run it.
     """
-    compiled = [model.config for model in _readable(repository) if model.config.backend == "tensorrtllm"]
+    configs = [model.config for model in _readable(repository)]
+    steps = {step.model_name for c in configs if models and c.name in models for step in c.ensemble_scheduling.step}
+    loaded = [c for c in configs if models is None or c.name in {*models, *steps}]
+    compiled = [config for config in loaded if config.backend == "tensorrtllm"]
     if not compiled:
         return None
     if not engine.has_gpus:
@@ -237,8 +242,8 @@ def _readable(repository: Path) -> Iterator[Model]:
     """The models whose config.pbtxt can be read; Triton says the rest."""
     for model in ModelRepository(repository):
         with suppress(RepositoryError):
-            if model.config:
-                yield model
+            model.config  # noqa: B018  (raises)
+            yield model
 
 
 def sweep(engine: engines.DockerEngine) -> list[str]:

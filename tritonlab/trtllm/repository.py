@@ -71,17 +71,33 @@ class InflightBatcherLlm:
                 "The five models need an engine, or vLLM's arguments in its place, and not both.",
                 'Give engine="/engines/llama" on a GPU host, or vllm={"model": "…"} on a processor.',
             )
-        if not isinstance(self.max_batch_size, int) or self.max_batch_size < 1:
-            raise RepositoryError(f"max_batch_size is {self.max_batch_size!r}.", "The batcher needs 1 or more.")
+        for name, number, least in (
+            ("max_batch_size", self.max_batch_size, 1),
+            ("max_queue_size", self.max_queue_size, 0),
+            ("max_queue_delay_microseconds", self.max_queue_delay_microseconds, 0),
+            *((f"the number of instances of {name}", number, 1) for name, number in self.instances.items()),
+        ):
+            if not isinstance(number, int) or isinstance(number, bool) or number < least:
+                raise RepositoryError(f"{name} is {number!r}.", f"Give a whole number, {least} or more.")
         known = {entry["name"] for entry in table()["parameter"] if entry["model"] == "tensorrt_llm"}
-        known |= {"REPORT_CUSTOM_METRICS"} if self.vllm else set()
+        if self.vllm:
+            known = {"exclude_input_in_output", "REPORT_CUSTOM_METRICS"}
         for names, allowed, what in (
             (self.parameters, known, "parameter"),
             (self.instances, {"preprocessing", "postprocessing", "tensorrt_llm_bls"}, "number of instances"),
         ):
             for name in names:
                 if name not in allowed:
-                    raise RepositoryError(f"There is no {what} {name!r}.", _nearest(name, allowed))
+                    raise RepositoryError(f"There is no {what} {name!r} here.", _nearest(name, allowed))
+        try:
+            for model in self:
+                model.config(), model.files()
+        except (TypeError, ValueError) as error:
+            raise RepositoryError(
+                f"The files of the five models have no place for a value: {error}.",
+                "Folders and names are texts, decoupled and accumulate_tokens are True or False, logits_datatype is "
+                "TYPE_FP32 or TYPE_FP16.",
+            ) from None
 
     def __iter__(self) -> Iterator[TemplateModel]:
         return (TemplateModel(name, self) for name in MODELS)
@@ -92,14 +108,14 @@ class TemplateModel:
     """One of the five models."""
 
     name: str
-    of: InflightBatcherLlm
+    settings: InflightBatcherLlm
     version: int = 1
 
     def config(self) -> ModelConfig:
         """The configuration, complete."""
-        of, entry = self.of, table()[self.name]
-        config = schema().ModelConfig(name=self.name, max_batch_size=of.max_batch_size)
-        types = {"logits_datatype": of.logits_datatype, "encoder_input_features_data_type": "TYPE_FP16"}
+        settings, entry = self.settings, table()[self.name]
+        config = schema().ModelConfig(name=self.name, max_batch_size=settings.max_batch_size)
+        types = {"logits_datatype": settings.logits_datatype, "encoder_input_features_data_type": "TYPE_FP16"}
         for line in entry["inputs"].splitlines():
             _add_tensor(config.input, line, types)
         for line in entry["outputs"].splitlines():
@@ -107,11 +123,11 @@ class TemplateModel:
         if self.name == "ensemble":
             _add_steps(config)
             return config
-        config.backend = "tensorrtllm" if self.name == "tensorrt_llm" and of.engine else "python"
+        config.backend = "tensorrtllm" if self.name == "tensorrt_llm" and settings.engine else "python"
         if self.name in ("tensorrt_llm", "tensorrt_llm_bls"):
-            config.model_transaction_policy.decoupled = of.decoupled
+            config.model_transaction_policy.decoupled = settings.decoupled
         config.instance_group.add(
-            count=of.instances.get(self.name, 1), kind=schema().ModelInstanceGroup.Kind.Value("KIND_CPU")
+            count=settings.instances.get(self.name, 1), kind=schema().ModelInstanceGroup.Kind.Value("KIND_CPU")
         )
         self._add_batching(config)
         for name, value in self._parameters().items():
@@ -121,11 +137,11 @@ class TemplateModel:
     def files(self) -> dict[str, str]:
         """The files of the version folder: name -> text."""
         source = HERE / "models" / self.name / "model.py"
-        if self.name == "ensemble" or (self.name == "tensorrt_llm" and self.of.engine):
+        if self.name == "ensemble" or (self.name == "tensorrt_llm" and self.settings.engine):
             return {}
         files = {"model.py": source.read_text(encoding="utf-8")}
         if self.name == "tensorrt_llm":
-            files["model.json"] = json.dumps(dict(self.of.vllm), indent=2, allow_nan=False) + "\n"
+            files["model.json"] = json.dumps(dict(self.settings.vllm), indent=2, allow_nan=False) + "\n"
         return files
 
     def _add_batching(self, config: ModelConfig) -> None:
@@ -135,24 +151,24 @@ class TemplateModel:
         batching.SetInParent()
         if self.name == "postprocessing":
             return
-        batching.preferred_batch_size.append(self.of.max_batch_size)
-        batching.max_queue_delay_microseconds = self.of.max_queue_delay_microseconds
-        batching.default_queue_policy.max_queue_size = self.of.max_queue_size
+        batching.preferred_batch_size.append(self.settings.max_batch_size)
+        batching.max_queue_delay_microseconds = self.settings.max_queue_delay_microseconds
+        batching.default_queue_policy.max_queue_size = self.settings.max_queue_size
 
     def _parameters(self) -> dict[str, str]:
-        of = self.of
+        settings = self.settings
         if self.name == "preprocessing":
-            return {"tokenizer_dir": of.tokenizer, "add_special_tokens": "true"}
+            return {"tokenizer_dir": settings.tokenizer, "add_special_tokens": "true"}
         if self.name == "postprocessing":
-            return {"tokenizer_dir": of.tokenizer, "skip_special_tokens": "true"}
+            return {"tokenizer_dir": settings.tokenizer, "skip_special_tokens": "true"}
         if self.name == "tensorrt_llm_bls":
-            return {"accumulate_tokens": _text(of.accumulate_tokens), "tensorrt_llm_model_name": "tensorrt_llm"}
-        given = {name: _text(value) for name, value in of.parameters.items()}
-        if of.vllm:
+            return {"accumulate_tokens": _text(settings.accumulate_tokens), "tensorrt_llm_model_name": "tensorrt_llm"}
+        given = {name: _text(value) for name, value in settings.parameters.items()}
+        if settings.vllm:
             return given
         fixed = {e["name"]: e["fixed"] for e in table()["parameter"] if e["model"] == self.name and "fixed" in e}
         unfilled = {name: f"${{{name}}}" for name in MUST_EXIST}
-        engine = {"gpt_model_type": BATCHING[0], "gpt_model_path": of.engine}
+        engine = {"gpt_model_type": BATCHING[0], "gpt_model_path": settings.engine}
         return {**unfilled, **fixed, **engine, **given}
 
 

@@ -42,6 +42,7 @@ __all__ = [
     "runner",
     "sampling_params",
     "start",
+    "vocabulary",
 ]
 
 VERSION = vllm.__version__
@@ -120,6 +121,10 @@ def runner():
 
 def is_multimodal(engine):
     return bool(engine.model_config.is_multimodal_model)
+
+
+def vocabulary(engine):
+    return engine.model_config.get_vocab_size()
 
 
 def sampling_params(given, *, stream):

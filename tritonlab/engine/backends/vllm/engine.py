@@ -1,6 +1,8 @@
 """vLLM's engine on an event loop in a thread of its own, and the requests that it is busy with."""
 
 import asyncio
+import atexit
+import os
 import threading
 
 import compat
@@ -18,6 +20,7 @@ class Engine:
         dead: the sentence that says so, once the engine has died.
         is_multimodal: whether it takes images.
         pace: the pace of its streams.
+        vocabulary: how many token ids the model has.
         generate: vLLM's, an async generator of `RequestOutput`.
     """
 
@@ -42,9 +45,12 @@ class Engine:
         return asyncio.run_coroutine_threadsafe(self._serve(work, answer), self._loop)
 
     def stop(self):
-        """Cancel every request, and end the engine."""
+        """Cancel every request, and end the engine, and with it soon this process."""
         asyncio.run_coroutine_threadsafe(self._shut_down(), self._loop)
         self._thread.join(STOP_WAIT_S)
+        pb_utils.Logger.log_info(f"[vllm] the engine of {self._name} has ended")
+        # Taking vLLM's and torch's modules apart would keep Triton waiting for seconds, and nothing is left to save.
+        atexit.register(os._exit, 0)
 
     def _run(self, started, failure):
         async def main():
@@ -54,6 +60,7 @@ class Engine:
                 self._engine = compat.start(self._arguments, self._metrics.logger_class() if self._metrics else None)
                 self.generate = self._engine.generate
                 self.is_multimodal = compat.is_multimodal(self._engine)
+                self.vocabulary = compat.vocabulary(self._engine)
             except BaseException as error:
                 failure.append(error)
                 return
@@ -132,5 +139,6 @@ class Engine:
             answer.fail(f"the request failed: {error!r}")
         finally:
             del self._active[task]
+            answer.fail("the engine ended the request without a last response")
             # vLLM keeps the error of a dead engine, and that keeps this frame: a sender must go before its server does.
             answer.let_go()

@@ -7,13 +7,12 @@ step. What an engine of one GPU and one beam, without adapters and drafts, canno
 import stub_environment  # noqa: F401, I001  (first: vLLM and torch need what it sets)
 
 import asyncio
-import atexit
 import json
-import os
 import time
 import uuid
 from contextlib import aclosing
-from itertools import repeat
+from functools import partial
+from itertools import pairwise, repeat
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +21,21 @@ import triton_python_backend_utils as pb_utils
 from answer import Answer, BadRequest
 from model import is_set, read_model_json
 
+SEQUENCES = 256  # of a request, at the most
 NONE = -1  # no token, and the end of a word list
 REFUSED = {
     "draft_input_ids": "there is no draft model here",
     "draft_logits": "there is no draft model here",
     "encoder_input_features": "the model has no encoder",
-    "decoder_input_ids": "the model has no encoder",
     "prompt_embedding_table": "the engine has no room for prompt embeddings (max_prompt_embedding_table_size 0)",
     "lora_task_id": "the engine was built without LoRA",
+    "lora_weights": "the engine was built without LoRA",
+    "lora_config": "the engine was built without LoRA",
+    "runtime_top_p_min": "the probabilities of top_p do not decay here",
+    "runtime_top_p_decay": "the probabilities of top_p do not decay here",
+    "runtime_top_p_reset_ids": "the probabilities of top_p do not decay here",
     "guided_decoding_guide": "guided_decoding_backend is not set",
+    "guided_decoding_guide_type": "guided_decoding_backend is not set",
     "lookahead_window_size": "decoding_mode is not lookahead",
     "context_phase_params": "prompts and answers are computed by the same engine here",
 }
@@ -43,7 +48,8 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         self._name = args["model_name"]
         self._is_decoupled = config["model_transaction_policy"]["decoupled"]
-        self._is_input_excluded = is_set(config, "exclude_input_in_output")
+        exclude = config["parameters"].get("exclude_input_in_output", {}).get("string_value", "")
+        self._is_input_excluded = exclude.lower() in ("true", "1")
         arguments = read_model_json(Path(args["model_repository"]) / args["model_version"] / "model.json")
 
         from engine import Engine  # seconds: only now is it sure that the files are right
@@ -63,7 +69,8 @@ class TritonPythonModel:
             answer = Answer(triton_request)
             name = triton_request.request_id()
             try:
-                if _flags(triton_request, "stop", 1)[0]:
+                stop = _values(triton_request, "stop")
+                if stop is not None and stop.any():
                     self._stop(name)
                     answer.send(pb_utils.InferenceResponse([]), last=True)
                     continue
@@ -80,14 +87,16 @@ class TritonPythonModel:
             future = self._engine.serve(self._generate(sequences, answer), answer)
             if name:
                 self._running[name] = future
-                future.add_done_callback(lambda _, name=name: self._running.pop(name, None))
+                future.add_done_callback(partial(self._forget, name))
 
     def finalize(self):
         if not hasattr(self, "_engine"):
             return
         self._engine.stop()
-        pb_utils.Logger.log_info(f"[vllm] the engine of {self._name} has ended")
-        atexit.register(os._exit, 0)
+
+    def _forget(self, name, future):
+        if self._running.get(name) is future:
+            del self._running[name]
 
     def _stop(self, name):
         if not name:
@@ -110,11 +119,14 @@ class TritonPythonModel:
             or _flags(request, "return_generation_logits", size).any()
         ):
             raise BadRequest("logits are asked for, and this engine was built without gathering them.")
-        prompts = _values(request, "input_ids").reshape(size, -1)
+        counts = _numbers(request, "num_return_sequences", size, 1)
+        if counts.min() < 1 or counts.sum() > SEQUENCES:
+            raise BadRequest(f"num_return_sequences is {counts.tolist()}; a request gets 1 to {SEQUENCES} in all.")
+        prompts = self._prompts(request, lengths)
         sequences = [
-            _Sequence(request, row, size, [int(token) for token in ids[:length]], index, self._is_input_excluded)
-            for row, (ids, length) in enumerate(zip(prompts, lengths, strict=True))
-            for index in range(_numbers(request, "num_return_sequences", size, 1)[row])
+            _Sequence(request, row, size, prompt, index, self._is_input_excluded)
+            for row, prompt in enumerate(prompts)
+            for index in range(counts[row])
         ]
         if not self._is_decoupled and (len(sequences) > 1 or sequences[0].stream):
             raise BadRequest(
@@ -122,6 +134,24 @@ class TritonPythonModel:
                 "The model must be decoupled for that: model_transaction_policy { decoupled: true }."
             )
         return sequences
+
+    def _prompts(self, request, lengths):
+        """The token ids of each prompt, without padding."""
+        ids = _values(request, "input_ids")
+        if ids is None:
+            raise BadRequest("input_ids is missing: there is no prompt.")
+        ids = ids.reshape(len(lengths), -1)
+        if lengths.min() < 1 or lengths.max() > ids.shape[1]:
+            raise BadRequest(f"input_lengths is {lengths.tolist()}, and input_ids has 1 to {ids.shape[1]} for each.")
+        prompts = [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)]
+        for prompt in prompts:
+            # vLLM looks at this only with a tokenizer, and an id without an embedding would end its engine.
+            if min(prompt) < 0 or max(prompt) >= self._engine.vocabulary:
+                raise BadRequest(
+                    f"input_ids holds {min(prompt)} to {max(prompt)}, and the model's vocabulary ends at "
+                    f"{self._engine.vocabulary - 1}: is this the model's own tokenizer?"
+                )
+        return prompts
 
     async def _generate(self, sequences, answer):
         left = len(sequences)
@@ -183,7 +213,8 @@ class _Sequence:
         self._size, self._row, self._index = size, row, index
         self._has_index = _values(request, "num_return_sequences") is not None
         self._wants_logprobs, self._wants_times = flag("return_log_probs"), flag("return_perf_metrics")
-        self._echo = not self.stream and not (is_input_excluded or flag("exclude_input_in_output"))
+        excluded = _numbers(request, "exclude_input_in_output", size, is_input_excluded)[row]
+        self._echo = not self.stream and not excluded
         self._end = number("end_id", NONE)
         self._stops = _words(request, "stop_words_list", row)
         self._times = {"arrival_time_ns": time.monotonic_ns()}
@@ -282,9 +313,10 @@ def _words(request, name, row):
         return []
     ids, ends = array.reshape(-1, 2, array.shape[-1])[row].tolist()
     ends = [end for end in ends if end != NONE]
-    if sorted(ends) != ends or any(not 0 < end <= len(ids) for end in ends):
+    words = [ids[start:end] for start, end in pairwise([0, *ends])]
+    if not all(words) or any(end > len(ids) for end in ends):
         raise BadRequest(f"{name} is no word list: the ends in its second row, {ends}, do not rise within the first.")
-    return [ids[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    return words
 
 
 def _tensor(name, array, kind):

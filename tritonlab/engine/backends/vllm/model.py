@@ -6,14 +6,12 @@ What is done otherwise, and why, stands in README.md.
 
 import stub_environment  # noqa: F401, I001  (first: vLLM and torch need what it sets)
 
-import atexit
 import json
 import math
 import os
 import time
 from pathlib import Path
 
-import triton_python_backend_utils as pb_utils
 
 import tensors
 from answer import Answer, BadRequest
@@ -74,9 +72,6 @@ class TritonPythonModel:
         if not hasattr(self, "_engine"):
             return
         self._engine.stop()
-        pb_utils.Logger.log_info(f"[vllm] the engine of {self._name} has ended")
-        # Taking vLLM's and torch's modules apart would keep Triton waiting for seconds, and nothing is left to save.
-        atexit.register(os._exit, 0)
 
     async def _generate(self, request, params, lora, answer):
         identifier = f"{self._name}-{id(request):x}-{time.monotonic_ns():x}"

@@ -1,7 +1,9 @@
 """postprocessing: token ids to text, for a whole answer or for a piece of a stream.
 
 It honours the tensors of NVIDIA's inflight_batcher_llm (TensorRT-LLM 0.20). A piece of a stream can end in the middle
-of a character. What is incomplete waits here for the next piece of the same stream, which is told by the request's id.
+of a character. What is incomplete waits here for the next piece of the same stream, which is told by the request's id;
+at the end of an answer it is dropped. A request without an id gets its pieces as they are. A stream of several
+sequences has one id for all of them: ask tensorrt_llm_bls for that, which makes an id for each.
 """
 
 import json
@@ -29,7 +31,13 @@ class TritonPythonModel:
         self._incomplete = OrderedDict()  # of each stream the tokens that are no whole character yet
 
     def execute(self, requests):
-        return [pb_utils.InferenceResponse([self._texts(request)]) for request in requests]
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request):
+        try:
+            return pb_utils.InferenceResponse([self._texts(request)])
+        except Exception as error:  # others share this batch, and are to have their answers
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError(f"the tokens are no text: {error}"))
 
     def _texts(self, request):
         tokens = pb_utils.get_input_tensor_by_name(request, "TOKENS_BATCH").as_numpy()
@@ -45,10 +53,12 @@ class TritonPythonModel:
 
     def _piece(self, stream, ids):
         """The text of what is complete; the rest is kept for the next piece of the stream."""
+        if not stream[0]:  # whoever gives no id may be anybody
+            return self._text(ids)
         together = self._incomplete.pop(stream, []) + ids
-        # A character that is still incomplete is this sign alone. With more behind it the bytes do not belong together:
-        # this is another stream with the same id, or the earlier one ended there.
-        if not re.match(f"{BROKEN}.", self._text(together), re.DOTALL):
+        # What is still incomplete is this sign alone, once or for each byte. With more behind it the bytes do not
+        # belong together: the earlier stream of this id ended there.
+        if not re.match(f"{BROKEN}+[^{BROKEN}]", self._text(together)):
             ids = together
         whole = self._whole(ids)
         if whole < len(ids):

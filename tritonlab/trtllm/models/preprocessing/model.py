@@ -9,6 +9,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+NOT_READ = ("DECODER_QUERY", "IMAGE_BYTES", "IMAGE_URL", "VIDEO_BYTES")
 NONE = -1  # what the engine reads as no token, and as the end of a word list
 
 
@@ -25,10 +26,13 @@ class TritonPythonModel:
     def _answer(self, request):
         try:
             return pb_utils.InferenceResponse(self._tensors(request))
-        except ValueError as error:
+        except Exception as error:  # others share this batch, and are to have their answers
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error)))
 
     def _tensors(self, request):
+        for name in NOT_READ:
+            if (array := values(request, name)) is not None and array.size:
+                raise ValueError(f"{name} is given, and this preprocessing reads text for models without an encoder.")
         prompts = [row[0] for row in texts(request, "QUERY")]
         size = len(prompts)
         end = numbers(request, "END_ID", size, self._tokenizer.eos_token_id)
@@ -37,12 +41,11 @@ class TritonPythonModel:
         ids = [self._tokenizer.encode(prompt, add_special_tokens=self._add_special_tokens) for prompt in prompts]
         if not all(ids):
             raise ValueError("text_input is empty: there is no token to begin with. Send at least one.")
-        decoder = [self._tokenizer.encode(row[0]) if row else [] for row in texts(request, "DECODER_QUERY", size)]
         return [
             tensor("INPUT_ID", padded(ids, pad[0])),
             tensor("REQUEST_INPUT_LEN", [[len(row)] for row in ids]),
-            tensor("DECODER_INPUT_ID", padded(decoder, pad[0])),
-            tensor("REQUEST_DECODER_INPUT_LEN", [[len(row)] for row in decoder]),
+            tensor("DECODER_INPUT_ID", np.zeros((size, 0))),
+            tensor("REQUEST_DECODER_INPUT_LEN", np.zeros((size, 1))),
             tensor("REQUEST_OUTPUT_LEN", numbers(request, "REQUEST_OUTPUT_LEN", size).reshape(size, 1)),
             tensor("BAD_WORDS_IDS", self._word_lists(texts(request, "BAD_WORDS_DICT", size))),
             tensor("STOP_WORDS_IDS", self._word_lists(texts(request, "STOP_WORDS_DICT", size))),
@@ -63,7 +66,7 @@ class TritonPythonModel:
         """A word is other tokens at the start of a text than after a space: both are meant."""
         plain = self._tokenizer.encode(word, add_special_tokens=False)
         spaced = self._tokenizer.encode(f" {word.lstrip()}", add_special_tokens=False)
-        return [plain] if spaced == plain else [plain, spaced]
+        return [ids for ids in ([plain] if spaced == plain else [plain, spaced]) if ids]
 
     def _bias(self, request, size):
         words, weights = texts(request, "EMBEDDING_BIAS_WORDS", size), values(request, "EMBEDDING_BIAS_WEIGHTS")

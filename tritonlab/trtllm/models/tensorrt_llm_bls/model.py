@@ -2,7 +2,8 @@
 
 It does what the ensemble does, and each piece of an answer passes through here: a place for code of your own. It
 honours the tensors of NVIDIA's inflight_batcher_llm (TensorRT-LLM 0.20) for text. Each stream has an id of its own on
-its way, so that postprocessing can put together a character whose bytes come in two pieces.
+its way, so that postprocessing can put together a character whose bytes come in two pieces. A client that has left is
+noticed with the engine's next response: at once in a stream, and else at its end.
 """
 
 import json
@@ -56,6 +57,10 @@ BETWEEN = {
     "embedding_bias": "EMBEDDING_BIAS",
     "prompt_table_extra_ids": "OUT_PROMPT_TABLE_EXTRA_IDS",
 }
+NOT_READ = (
+    *("image_input", "image_bytes_input", "image_url_input", "video_bytes_input"),
+    *("num_draft_tokens", "use_draft_logits"),
+)
 PASSED_ON = (
     *("cum_log_probs", "output_log_probs", "batch_index", "sequence_index"),
     *("kv_cache_alloc_new_blocks", "kv_cache_reused_blocks", "kv_cache_alloc_total_blocks"),
@@ -84,18 +89,24 @@ class TritonPythonModel:
     def _serve(self, request, sender):
         try:
             for response in self._responses(request, sender):
-                # A model that is not decoupled answers once.
-                sender.send(response, flags=0 if self._is_decoupled else FINAL)
+                if not self._is_decoupled:  # it answers once, and must not be asked about its client after that
+                    sender.send(response, flags=FINAL)
+                    return
+                sender.send(response)
+            if not self._is_decoupled:
+                raise RuntimeError(f"{self._engine} gave no answer")
         except Exception as error:  # whatever went wrong, the client gets an answer
             failure = pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error)))
             sender.send(failure, flags=FINAL)
         else:
-            if self._is_decoupled:
-                sender.send(flags=FINAL)
+            sender.send(flags=FINAL)
 
     def _responses(self, request, sender):
         """A response for each of the engine's."""
-        name = request.request_id() or uuid.uuid4().hex
+        for given in NOT_READ:
+            if pb_utils.get_input_tensor_by_name(request, given) is not None:
+                raise ValueError(f"{given} is given, and this model knows neither images nor a draft model.")
+        name = uuid.uuid4().hex
         size = pb_utils.get_input_tensor_by_name(request, "text_input").as_numpy().shape[0]
         prepared = call("preprocessing", renamed(request, TO_PREPROCESSING, size), BETWEEN.values())
         tensors = [pb_utils.Tensor(ours, prepared[theirs].as_numpy()) for ours, theirs in BETWEEN.items()]
@@ -104,7 +115,7 @@ class TritonPythonModel:
         for found in stream(self._engine, tensors, ("output_ids", "sequence_length", *PASSED_ON), name):
             if sender.is_cancelled():
                 stop(self._engine, name)
-                return
+                raise RuntimeError("the request was cancelled")
             sequence = "-".join(str(first(found, place)) for place in ("batch_index", "sequence_index"))
             tokens = [
                 pb_utils.Tensor("TOKENS_BATCH", found["output_ids"].as_numpy()),
