@@ -462,12 +462,12 @@ def test_a_model_that_is_not_decoupled_answers_once(tmp_path: Path) -> None:
             # The parameter leaves the prompt out, and a request may say otherwise.
             echoed = running.client.generate(name, QUESTION, max_tokens=4, exclude_input_in_output=False)
             assert echoed.text.startswith(QUESTION)
+            with pytest.raises(RequestRejected, match="must be decoupled"):
+                list(running.client.stream(name, QUESTION, max_tokens=4))
         for words in ([5, 6, 2, 2], [5, 6, 3, -1], [5, 6, 2, 1]):
             assert "no word list" in with_bad_words(running, words)
         assert "output_ids" in with_bad_words(running, [5, 6, 1, 2])
-            with pytest.raises(RequestRejected, match="must be decoupled"):
-                list(running.client.stream(name, QUESTION, max_tokens=4))
-        assert running.client.ready
+        assert running.client.ready()
 
 
 def with_bad_words(server: Server, words: list[int]) -> str:
