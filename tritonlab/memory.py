@@ -68,7 +68,10 @@ class Fit:
 
     @property
     def longest(self) -> int:
-        """The longest text, prompt and answer together, that one request can have, in tokens."""
+        """The longest text, prompt and answer together, that memory and model allow one request, in tokens.
+
+        TensorRT-LLM refuses a prompt beyond max_num_tokens of the build, unless it has enable_chunked_context.
+        """
         return min(self.tokens, self.max_positions or self.tokens)
 
     def concurrent(self, length: int) -> int:

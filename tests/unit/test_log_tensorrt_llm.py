@@ -317,6 +317,9 @@ def test_optional_parameter_is_no_fault(parameter: str, instead: str) -> None:
          "8.9, please rebuild.", "trt-engine-wrong-gpu"),
         ("[TensorRT-LLM][ERROR] 6: The engine plan file is not compatible with this version of TensorRT, expecting "
          "library version 9.2.0.5 got 9.3.0.1, please rebuild.", "trt-engine-version-mismatch"),
+        ("[TRT] [E] 9: [pluginV2Builder.cpp::reportPluginError::24] Error Code 9: Internal Error (L/PLUGIN_V2_Gemm_0: "
+         "could not find any supported formats consistent with input/output data types)", "build-plugin-data-type"),
+        ("[TRT] [E] 10: Could not find any implementation for node {X}.", "build-memory-or-plugin"),
         ("max_batch_size [2048] is greater than build_config.max_batch_size [64]", "engine-runtime-config-mismatch"),
         (f"{RUN_WARNING}gpt_model_path is not specified, will be left empty\n[TensorRT-LLM][ERROR] Assertion failed: "
          "Both encoder and decoder model paths are empty", "trtllm-placeholder-unfilled"),

@@ -148,11 +148,11 @@ class ConvertPlan:
         return command.docker(self.words(), folder, release)
 
     def explain(self) -> pd.DataFrame:
-        """Every option that is given: what it does, what it costs, and what would hold without it."""
+        """Every option that is given: what it does, what to mind, and what would hold without it."""
         import pandas as pd
 
         rows = [(" ".join(_words(option)), *_flags()[option.name]) for option in self._options()]
-        return pd.DataFrame(rows, columns=["option", "what it does", "what it costs", "default"])
+        return pd.DataFrame(rows, columns=["option", "what it does", "what to mind", "default"])
 
     def checkpoint(self) -> dict[str, Any]:
         """The config.json that the checkpoint will have; see `checkpoint_config`."""

@@ -82,12 +82,12 @@ class BuildPlan:
         return command.docker(self.words(), folder, release)
 
     def explain(self) -> pd.DataFrame:
-        """Every option that is given: what it does, what it costs, and what would hold without it."""
+        """Every option that is given: what it does, what to mind, and what would hold without it."""
         import pandas as pd
 
         given: dict[str, Value] = {"checkpoint_dir": self.checkpoint, "output_dir": self.output, **self.options}
         rows = [(" ".join(_words(name, value)), *_told(flags()[name])) for name, value in given.items()]
-        return pd.DataFrame(rows, columns=["option", "what it does", "what it costs", "default"])
+        return pd.DataFrame(rows, columns=["option", "what it does", "what to mind", "default"])
 
     def check(
         self, checkpoint: Mapping[str, Any] | None = None, capability: tuple[int, int] | None = None
@@ -117,22 +117,13 @@ class BuildPlan:
                 "--weight_streaming", f"It does not go with --gemm_plugin {self.value('gemm_plugin')}.",
                 "The plugin wants its weights on the GPU.", "--gemm_plugin disable",
             )  # fmt: skip
-        for name, wanted in (
-            ("gpt_attention_plugin", "auto"),
-            ("remove_input_padding", "enable"),
-            ("kv_cache_type", "paged"),
-        ):
-            if self.value(name) in {"disable", "continuous", "disabled"}:
-                yield Advice(
-                    f"--{name} {self.value(name)}", "Triton cannot serve this engine with in-flight batching.",
-                    "That needs the attention plugin, packed inputs and a paged KV cache.", f"--{name} {wanted}",
-                )  # fmt: skip
+        yield from self._in_flight()
         is_packed = self.value("remove_input_padding") == self.value("context_fmha") == "enable"
         if "max_input_len" in self.options and is_packed:
             yield Advice(
                 "--max_input_len", "It changes nothing.",
                 "With packed inputs and the fused kernel max_seq_len and max_num_tokens bound a prompt.",
-                "Leave it out, and set max_seq_len.",
+                "Leave it out, and set max_seq_len; max_num_tokens for prompts beyond its default.",
             )  # fmt: skip
         if "user_buffer" in self.options and self.value("reduce_fusion") != "enable":
             yield Advice(
@@ -140,6 +131,25 @@ class BuildPlan:
                 "--reduce_fusion enable, or leave both out.",
             )  # fmt: skip
         yield from self._lengths()
+
+    def _in_flight(self) -> Iterator[Advice]:
+        for name, wanted in (
+            ("gpt_attention_plugin", "--gpt_attention_plugin auto"),
+            ("remove_input_padding", "--remove_input_padding enable"),
+            ("kv_cache_type", "--kv_cache_type paged"),
+            ("paged_kv_cache", "--kv_cache_type paged"),
+        ):
+            if self.value(name) in {"disable", "continuous", "disabled"}:
+                yield Advice(
+                    f"--{name} {self.value(name)}", "Triton cannot serve this engine with in-flight batching.",
+                    "That needs the attention plugin, packed inputs and a paged KV cache.", wanted,
+                )  # fmt: skip
+        if self.value("paged_kv_cache") == "enable":
+            yield Advice(
+                "--paged_kv_cache enable", "It is deprecated.",
+                "trtllm-build takes it, and warns: use --kv_cache_type=paged/disabled instead.",
+                "--kv_cache_type paged, or leave both out: paged is the default.",
+            )  # fmt: skip
 
     def _lengths(self) -> Iterator[Advice]:
         tokens, batch, length = (self.value(name) for name in ("max_num_tokens", "max_batch_size", "max_seq_len"))
@@ -171,6 +181,13 @@ class BuildPlan:
             return
         yield from self._plugin_types(str(checkpoint.get("dtype") or ""))
         is_fp8 = precision.algorithm(checkpoint) in FP8
+        gemm = self.value("gemm_plugin")
+        if is_fp8 and gemm not in {"disable", "fp8"}:
+            yield Advice(
+                f"--gemm_plugin {gemm}", "The checkpoint is FP8, and NVIDIA recommends the plugin for FP16 and BF16.",
+                "Its guide to performance has it off with FP8; fp8 is there for a few requests at once.",
+                "--gemm_plugin disable, which is the default.",
+            )  # fmt: skip
         if self.options.get("use_fp8_context_fmha") in ("enable", True) and not is_fp8:
             yield Advice(
                 "--use_fp8_context_fmha", "It is switched off.", "The checkpoint is not of FP8.", "Leave it out."
@@ -200,8 +217,13 @@ class BuildPlan:
 
 def _check(name: str, value: Value) -> None:
     known = flags()
-    if name in _gone():
-        raise CommandError(f"trtllm-build 0.20 has no --{name}: {_gone()[name]}.", "Leave it out.")
+    if name in _old("gone"):
+        hint = _old("instead").get(name, "Leave it out.")
+        raise CommandError(f"trtllm-build 0.20 has no --{name}: {_old('gone')[name]}.", hint)
+    if name in _old("alias"):
+        raise CommandError(
+            f"--{name} is another name of --{_old('alias')[name]}.", f"Write --{_old('alias')[name]}, its usual name."
+        )
     if name not in known or name in {"checkpoint_dir", "output_dir"}:
         near = difflib.get_close_matches(name, known, 1)
         hint = f"Did you mean {near[0]}?" if near else "See trtllm-build --help."
@@ -236,9 +258,9 @@ def flags() -> dict[str, Flag]:
     return {entry["name"]: Flag(**{**entry, "values": tuple(entry.get("values", ()))}) for entry in _table()["flag"]}
 
 
-def _gone() -> dict[str, str]:
-    gone: dict[str, str] = _table()["gone"]
-    return gone
+def _old(table: str) -> dict[str, str]:
+    old: dict[str, str] = _table()[table]
+    return old
 
 
 @cache
