@@ -188,7 +188,8 @@ def fit_tensorrt_llm(
     KV cache = (gpu_memory - weights - activations - other) x kv_cache_free_gpu_mem_fraction (TensorRT-LLM's
     reference/memory). The fraction is one of what is free, vLLM's one of all. A head that is tied to the embedding is
     counted: conversion writes it out (models' convert.py near 0.20), and an engine of 0.20.0 held it, 326,085,504 bytes
-    of weights in float16 for the shape of GPT-2 and its 124 million.
+    of weights in float16 for the shape of GPT-2 and its 124 million. Of several GPUs the fullest is told: the embedding
+    lies on it whole, since --use_parallel_embedding of the conversion is off unless it is asked for.
 
     Args:
         shape, gpu_memory, weights, kv_cache, tensor_parallel, pipeline_parallel, max_positions: as for `fit_vllm`.
@@ -200,8 +201,9 @@ def fit_tensorrt_llm(
         TritonlabError: a data type or a number is none.
     """
     _check(gpu_memory, kv_cache_free_gpu_mem_fraction, tensor_parallel, pipeline_parallel)
-    untied = replace(shape, tied_embeddings=False)
-    held = weight_bytes(untied, weights) // (tensor_parallel * pipeline_parallel)
+    whole = weight_bytes(replace(shape, tied_embeddings=False), weights)
+    embedding = shape.vocabulary * shape.hidden * max(WEIGHT_BITS[weights], KEPT_WIDE) // 8
+    held = embedding + (whole - embedding) // (tensor_parallel * pipeline_parallel)
     rest = int((gpu_memory - held - activations - other) * kv_cache_free_gpu_mem_fraction)
     per_token = kv_bytes(shape, kv_cache, tensor_parallel, pipeline_parallel)
     return Fit("tensorrtllm", gpu_memory, held, activations, other, 0, rest, per_token, block, max_positions)

@@ -84,6 +84,12 @@ def test_model_that_does_not_fit() -> None:
     assert len(fit.figure().axes) == 1
 
 
+def test_the_embedding_of_tensorrt_llm_is_on_each_gpu() -> None:
+    alone = fit_tensorrt_llm(LLAMA_3_1_8B, 24 * GIB).weights
+    embedding = LLAMA_3_1_8B.vocabulary * LLAMA_3_1_8B.hidden * 2
+    assert fit_tensorrt_llm(LLAMA_3_1_8B, 24 * GIB, tensor_parallel=2).weights == embedding + (alone - embedding) // 2
+
+
 def test_blocks_are_whole() -> None:
     fit = Fit("vllm", GIB, 0, 0, 0, 0, kv_cache=1600, kv_bytes_per_token=10, block=16)
     assert (fit.tokens, fit.concurrent(17), fit.concurrent(16)) == (160, 5, 10)
