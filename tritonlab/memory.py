@@ -202,7 +202,7 @@ def fit_tensorrt_llm(
     """
     _check(gpu_memory, kv_cache_free_gpu_mem_fraction, tensor_parallel, pipeline_parallel)
     whole = weight_bytes(replace(shape, tied_embeddings=False), weights)
-    embedding = shape.vocabulary * shape.hidden * max(WEIGHT_BITS[weights], KEPT_WIDE) // 8
+    embedding = int(shape.vocabulary * shape.hidden * max(WEIGHT_BITS[weights], KEPT_WIDE) / 8)
     held = embedding + (whole - embedding) // (tensor_parallel * pipeline_parallel)
     rest = int((gpu_memory - held - activations - other) * kv_cache_free_gpu_mem_fraction)
     per_token = kv_bytes(shape, kv_cache, tensor_parallel, pipeline_parallel)
