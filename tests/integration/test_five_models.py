@@ -342,6 +342,7 @@ def test_tokens_that_are_none_spoil_only_their_own_request(server: Server) -> No
         ({"input_ids": [5, 10_000_000, 7]}, "vocabulary ends at 2047"),
         ({"input_ids": [5, -7, 7]}, "vocabulary"),
         ({"input_lengths": 9}, "input_lengths"),
+        ({"end_id": 10_000_000, "min_tokens": 2}, "end_id holds"),
         ({"num_return_sequences": 0}, "num_return_sequences is"),
         ({"num_return_sequences": 10**9}, "num_return_sequences is"),
         ({"runtime_top_p_decay": 0.5}, "do not decay"),
@@ -466,6 +467,7 @@ def test_a_model_that_is_not_decoupled_answers_once(tmp_path: Path) -> None:
                 list(running.client.stream(name, QUESTION, max_tokens=4))
         for words in ([5, 6, 2, 2], [5, 6, 3, -1], [5, 6, 2, 1]):
             assert "no word list" in with_bad_words(running, words)
+        assert "bad_words_list holds" in with_bad_words(running, [5, 10_000_000, 1, 2])
         assert "output_ids" in with_bad_words(running, [5, 6, 1, 2])
         assert running.client.ready()
 

@@ -22,7 +22,7 @@ from tritonlab.servers.command import FOLDER_OF_THE_HUB, DockerRun
 from tritonlab.servers.container_keeper import LABEL
 from tritonlab.servers.kept import KeptServer, check, servers_path, with_arguments
 from tritonlab.trace import options
-from tritonlab.trtllm import EngineFolder
+from tritonlab.trtllm import EngineFolder, command
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -235,7 +235,7 @@ def engine_image(engine: engines.DockerEngine, repository: Path, models: tuple[s
     except TritonlabError:
         version = ""
     fitting = [r.tag for r in compatibility.releases().values() if r.tensorrt_llm and r.tensorrt_llm.version == version]
-    return f"nvcr.io/nvidia/tritonserver:{[*fitting, ENGINE_RELEASE][0]}-trtllm-python-py3"
+    return command.image([*fitting, ENGINE_RELEASE][0])
 
 
 def _readable(repository: Path) -> Iterator[Model]:

@@ -10,40 +10,46 @@ from tritonlab.servers import shells
 from tritonlab.servers.command import DockerRun, Option
 
 
-def line(words: Sequence[str], shell: str) -> str:
-    """Words as a command line, an option to each line.
+class Plan:
+    """A command that runs in NVIDIA's container with TensorRT-LLM."""
 
-    Raises:
-        CommandError: there is no such shell.
-    """
-    if shell not in shells.SHELLS:
-        raise CommandError(f"There is no shell {shell!r} here.", f"There are {', '.join(shells.SHELLS)}.")
-    escaped = literal(words)
-    starts = [at for at, word in enumerate(escaped) if at and word.startswith("--")]
-    lines = [escaped[a:b] for a, b in zip([0, *starts], [*starts, len(escaped)], strict=True)]
-    return shells.join(lines, shell)
+    def words(self) -> list[str]:
+        """The command, word for word."""
+        raise NotImplementedError
 
+    def render(self, shell: str = "bash") -> str:
+        """The command line for a shell, "bash", "powershell" or "cmd", an option to each line.
 
-def docker(words: Sequence[str], folder: str, release: str) -> DockerRun:
-    """Words in NVIDIA's container with TensorRT-LLM, a folder of the host as its working folder.
+        Raises:
+            CommandError: there is no such shell.
+        """
+        if shell not in shells.SHELLS:
+            raise CommandError(f"There is no shell {shell!r} here.", f"There are {', '.join(shells.SHELLS)}.")
+        escaped = literal(self.words())
+        starts = [at for at, word in enumerate(escaped) if at and word.startswith("--")]
+        lines = [escaped[a:b] for a, b in zip([0, *starts], [*starts, len(escaped)], strict=True)]
+        return shells.join(lines, shell)
 
-    Raises:
-        CommandError: the release has no image that builds engines.
-    """
-    known = compatibility.releases().get(release)
-    if known is None or not known.builds_engines:
-        raise CommandError(
-            f"No image of release {release} is known to build engines.",
-            f"Take one of {', '.join(r.tag for r in compatibility.releases().values() if r.builds_engines)}.",
+    def docker(self, folder: str = "${PWD}", release: str = "25.06") -> DockerRun:
+        """The same in NVIDIA's container, with a folder of the host as its working folder.
+
+        Raises:
+            CommandError: the release has no image that builds engines.
+        """
+        known = compatibility.releases().get(release)
+        if known is None or not known.builds_engines:
+            raise CommandError(
+                f"No image of release {release} is known to build engines.",
+                f"Take one of {', '.join(r.tag for r in compatibility.releases().values() if r.builds_engines)}.",
+            )
+        options = (
+            Option("--rm"),
+            Option("--gpus", "all"),
+            Option("--mount", f"type=bind,source={folder},target=/workspace"),
+            Option("--workdir", "/workspace"),
+            Option("--shm-size", "2g"),
         )
-    options = (
-        Option("--rm"),
-        Option("--gpus", "all"),
-        Option("--mount", f"type=bind,source={folder},target=/workspace"),
-        Option("--workdir", "/workspace"),
-        Option("--shm-size", "2g"),
-    )
-    return DockerRun(image(release), tuple(literal(words)), options)
+        return DockerRun(image(release), tuple(literal(self.words())), options)
 
 
 def image(release: str) -> str:

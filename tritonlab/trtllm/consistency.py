@@ -22,7 +22,7 @@ from tritonlab.problems import Problem, Problems
 from tritonlab.schema import ModelConfig, schema
 from tritonlab.trtllm import command
 from tritonlab.trtllm.engine import EngineFolder
-from tritonlab.trtllm.repository import MODELS, MUST_EXIST, InflightBatcherLlm, TemplateModel, table
+from tritonlab.trtllm.repository import BATCHING, MODELS, MUST_EXIST, InflightBatcherLlm, TemplateModel, table
 
 # Tensors that no other model has; two of them tell the model, whatever its name.
 MARKS = {
@@ -43,7 +43,6 @@ FREE_TYPES = {
     **dict.fromkeys(("context_logits", "generation_logits", "draft_logits"), ("TYPE_FP32", "TYPE_FP16")),
     **dict.fromkeys(("encoder_input_features", "prompt_embedding_table"), ("TYPE_FP16", "TYPE_BF16", "TYPE_FP32")),
 }
-BATCHING = ("inflight_fused_batching", "inflight_batching", "V1", "v1")
 IS_KIND: dict[str, tuple[Callable[[str], object], str]] = {
     "bool": ({"true", "True", "TRUE", "1", "false", "False", "FALSE", "0"}.__contains__, "true or false"),
     "int": (re.compile(r"[+-]?\d+").fullmatch, "a whole number"),

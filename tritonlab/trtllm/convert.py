@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tritonlab.errors import CommandError
-from tritonlab.servers.command import Advice, AdviceList, DockerRun, Option
+from tritonlab.servers.command import Advice, AdviceList, Option
 from tritonlab.trtllm import command, parallel, precision
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Quantization(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ConvertPlan:
+class ConvertPlan(command.Plan):
     """A command of TensorRT-LLM 0.20 that turns a Hugging Face model into a checkpoint.
 
     The options are those of the scripts near 0.20; the scripts of 0.20.0 itself were not read.
@@ -130,22 +130,6 @@ class ConvertPlan:
     def words(self) -> list[str]:
         """The command, word for word."""
         return ["python3", self.path, *(word for option in self._options() for word in _words(option))]
-
-    def render(self, shell: str = "bash") -> str:
-        """The command line for a shell: "bash", "powershell" or "cmd".
-
-        Raises:
-            CommandError: there is no such shell.
-        """
-        return command.line(self.words(), shell)
-
-    def docker(self, folder: str = "${PWD}", release: str = "25.06") -> DockerRun:
-        """The same in NVIDIA's container, with a folder of the host as its working folder.
-
-        Raises:
-            CommandError: the release has no image that builds engines.
-        """
-        return command.docker(self.words(), folder, release)
 
     def explain(self) -> pd.DataFrame:
         """Every option that is given: what it does, what to mind, and what would hold without it."""

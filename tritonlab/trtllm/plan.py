@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tritonlab.errors import CommandError
-from tritonlab.servers.command import Advice, AdviceList, DockerRun
+from tritonlab.servers.command import Advice, AdviceList
 from tritonlab.trtllm import command, precision
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Flag(NamedTuple):
 
 
 @dataclass(frozen=True)
-class BuildPlan:
+class BuildPlan(command.Plan):
     """A `trtllm-build` command of TensorRT-LLM 0.20.
 
     Attributes:
@@ -64,22 +64,6 @@ class BuildPlan:
         """The command, word for word."""
         words = ["trtllm-build", "--checkpoint_dir", self.checkpoint, "--output_dir", self.output]
         return words + [word for name, value in self.options.items() for word in _words(name, value)]
-
-    def render(self, shell: str = "bash") -> str:
-        """The command line for a shell: "bash", "powershell" or "cmd".
-
-        Raises:
-            CommandError: there is no such shell.
-        """
-        return command.line(self.words(), shell)
-
-    def docker(self, folder: str = "${PWD}", release: str = "25.06") -> DockerRun:
-        """The same in NVIDIA's container, with a folder of the host as its working folder.
-
-        Raises:
-            CommandError: the release has no image that builds engines.
-        """
-        return command.docker(self.words(), folder, release)
 
     def explain(self) -> pd.DataFrame:
         """Every option that is given: what it does, what to mind, and what would hold without it."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 MODELS = ("preprocessing", "tensorrt_llm", "postprocessing", "ensemble", "tensorrt_llm_bls")
-BATCHING = ("inflight_fused_batching", "V1")
+BATCHING = ("inflight_fused_batching", "inflight_batching", "V1", "v1")
 TENSOR = re.compile(r"(?P<name>\w+) (?P<type>\S+?)\[(?P<dims>[-\d,]+)\](?P<marks>[ \w]*)")
 # The backend reads these three without asking whether they are there, and takes the unfilled text for nothing.
 MUST_EXIST = ("tokenizer_dir", "guided_decoding_backend", "xgrammar_tokenizer_info_path")

@@ -7,6 +7,7 @@ import threading
 
 import compat
 import triton_python_backend_utils as pb_utils
+from answer import Answer
 from pace import Pace
 
 LOOK_EVERY_S = 0.2
@@ -40,9 +41,25 @@ class Engine:
             self._thread.join()
             raise failure[0]
 
-    def serve(self, work, answer):
-        """Run a request's coroutine on the engine's loop. Whatever happens to it, the client gets an answer."""
-        return asyncio.run_coroutine_threadsafe(self._serve(work, answer), self._loop)
+    def serve(self, triton_request, read):
+        """Answer a request on the engine's loop. Whatever it holds and whatever happens, the client gets an answer.
+
+        `read` takes the request and its `Answer`, and gives the coroutine that answers, or None if it has answered. It
+        raises BadRequest or ValueError for the client's mistakes. Returns the request's future, or None.
+        """
+        answer = Answer(triton_request)
+        if self.dead:
+            answer.fail(self.dead)
+            return None
+        try:
+            work = read(triton_request, answer)
+        except ValueError as error:
+            answer.fail(str(error))
+            return None
+        except Exception as error:  # the stub lives on
+            answer.fail(f"the request could not be read: {error!r}")
+            return None
+        return work and asyncio.run_coroutine_threadsafe(self._serve(work, answer), self._loop)
 
     def stop(self):
         """Cancel every request, and end the engine, and with it soon this process."""

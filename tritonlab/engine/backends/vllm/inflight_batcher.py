@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from answer import Answer, BadRequest
+from answer import BadRequest
 from model import is_set, read_model_json
 
 SEQUENCES = 256  # of a request, at the most
@@ -66,33 +66,22 @@ class TritonPythonModel:
 
     def execute(self, requests):
         for triton_request in requests:
-            answer = Answer(triton_request)
-            name = triton_request.request_id()
-            try:
-                stop = _values(triton_request, "stop")
-                if stop is not None and stop.any():
-                    self._stop(name)
-                    answer.send(pb_utils.InferenceResponse([]), last=True)
-                    continue
-                sequences = self._sequences(triton_request)
-            except (BadRequest, ValueError) as error:
-                answer.fail(str(error))
-                continue
-            except Exception as error:  # whatever a request holds, it gets an answer and the stub lives
-                answer.fail(f"the request could not be read: {error!r}")
-                continue
-            if self._engine.dead:
-                answer.fail(self._engine.dead)
-                continue
-            future = self._engine.serve(self._generate(sequences, answer), answer)
-            if name:
+            future = self._engine.serve(triton_request, self._read)
+            if future and (name := triton_request.request_id()):
                 self._running[name] = future
                 future.add_done_callback(partial(self._forget, name))
 
+    def _read(self, triton_request, answer):
+        stop = _values(triton_request, "stop")
+        if stop is None or not stop.any():
+            return self._generate(self._sequences(triton_request), answer)
+        self._stop(triton_request.request_id())
+        answer.send(pb_utils.InferenceResponse([]), last=True)
+        return None
+
     def finalize(self):
-        if not hasattr(self, "_engine"):
-            return
-        self._engine.stop()
+        if hasattr(self, "_engine"):
+            self._engine.stop()
 
     def _forget(self, name, future):
         if self._running.get(name) is future:
@@ -123,6 +112,16 @@ class TritonPythonModel:
         if counts.min() < 1 or counts.sum() > SEQUENCES:
             raise BadRequest(f"num_return_sequences is {counts.tolist()}; a request gets 1 to {SEQUENCES} in all.")
         prompts = self._prompts(request, lengths)
+        for name in ("bad_words_list", "stop_words_list"):
+            for row in range(size):
+                self._require_known(name, [token for word in _words(request, name, row) for token in word])
+        ends = _numbers(request, "end_id", size, NONE)
+        self._require_known("end_id", ends[ends != NONE].tolist())
+        bias = _values(request, "embedding_bias")
+        if bias is not None and bias.shape[-1] > self._engine.vocabulary:
+            raise BadRequest(
+                f"embedding_bias has {bias.shape[-1]} values, and the model {self._engine.vocabulary} tokens."
+            )
         sequences = [
             _Sequence(request, row, size, prompt, index, self._is_input_excluded)
             for row, prompt in enumerate(prompts)
@@ -145,13 +144,16 @@ class TritonPythonModel:
             raise BadRequest(f"input_lengths is {lengths.tolist()}, and input_ids has 1 to {ids.shape[1]} for each.")
         prompts = [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)]
         for prompt in prompts:
-            # vLLM looks at this only with a tokenizer, and an id without an embedding would end its engine.
-            if min(prompt) < 0 or max(prompt) >= self._engine.vocabulary:
-                raise BadRequest(
-                    f"input_ids holds {min(prompt)} to {max(prompt)}, and the model's vocabulary ends at "
-                    f"{self._engine.vocabulary - 1}: is this the model's own tokenizer?"
-                )
+            self._require_known("input_ids", prompt)
         return prompts
+
+    def _require_known(self, name, ids):
+        """vLLM looks at this only with a tokenizer, and an id beyond the vocabulary would end its engine."""
+        if ids and (min(ids) < 0 or max(ids) >= self._engine.vocabulary):
+            raise BadRequest(
+                f"{name} holds {min(ids)} to {max(ids)}, and the model's vocabulary ends at "
+                f"{self._engine.vocabulary - 1}: is this the model's own tokenizer?"
+            )
 
     async def _generate(self, sequences, answer):
         left = len(sequences)
@@ -314,7 +316,7 @@ def _words(request, name, row):
     ids, ends = array.reshape(-1, 2, array.shape[-1])[row].tolist()
     ends = [end for end in ends if end != NONE]
     words = [ids[start:end] for start, end in pairwise([0, *ends])]
-    if not all(words) or any(end > len(ids) for end in ends):
+    if not all(words) or any(not 0 < end <= len(ids) for end in ends):
         raise BadRequest(f"{name} is no word list: the ends in its second row, {ends}, do not rise within the first.")
     return words
 

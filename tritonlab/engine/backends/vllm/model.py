@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 import tensors
-from answer import Answer, BadRequest
+from answer import BadRequest
 from request import Request
 
 
@@ -50,28 +50,19 @@ class TritonPythonModel:
 
     def execute(self, requests):
         for triton_request in requests:
-            answer = Answer(triton_request)
-            try:
-                request = Request(triton_request)
-                params = self._compat.sampling_params(request.sampling, stream=request.stream)
-                lora = self._lora(request.lora_name)
-                if request.images and not self._engine.is_multimodal:
-                    raise BadRequest(f"model {self._name} takes no images: it is a text model.")
-            except (BadRequest, ValueError) as error:
-                answer.fail(str(error))
-                continue
-            except Exception as error:  # whatever a request holds, it gets an answer and the stub lives
-                answer.fail(f"the request could not be read: {error!r}")
-                continue
-            if self._engine.dead:
-                answer.fail(self._engine.dead)
-                continue
-            self._engine.serve(self._generate(request, params, lora, answer), answer)
+            self._engine.serve(triton_request, self._read)
+
+    def _read(self, triton_request, answer):
+        request = Request(triton_request)
+        params = self._compat.sampling_params(request.sampling, stream=request.stream)
+        lora = self._lora(request.lora_name)
+        if request.images and not self._engine.is_multimodal:
+            raise BadRequest(f"model {self._name} takes no images: it is a text model.")
+        return self._generate(request, params, lora, answer)
 
     def finalize(self):
-        if not hasattr(self, "_engine"):
-            return
-        self._engine.stop()
+        if hasattr(self, "_engine"):
+            self._engine.stop()
 
     async def _generate(self, request, params, lora, answer):
         identifier = f"{self._name}-{id(request):x}-{time.monotonic_ns():x}"

@@ -14,7 +14,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
-# The model's input -> the input of this one; the rest have the same name.
+# The other model's input <- the input of this one.
 TO_PREPROCESSING = {
     "QUERY": "text_input",
     "DECODER_QUERY": "decoder_text_input",
