@@ -2,8 +2,9 @@
 
 Checked: nbformat 4.5 with cell ids, canonical metadata, sorted keys and one-space indent; one H1, in the first cell,
 and no skipped heading level; one cell tagged `parameters`; every code cell executed, in order, without an error, and
-some output kept; no absolute path of a machine; alt text on every image. `--fix` mends what is mechanical: metadata,
-keys, ids, order of counts and indent.
+some output kept; no absolute path of a machine; alt text on every image; as its last line the way to the notebooks
+before and after and to the index; in the index, which the first notebook holds, each notebook with its minutes. `--fix`
+mends what is mechanical: metadata, keys, ids, order of counts, indent, and the last line.
 """
 
 from __future__ import annotations
@@ -16,11 +17,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-METADATA = {
-    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
-    "language_info": {"file_extension": ".py", "name": "python"},
-}
-KEPT_TAGS = {"parameters", "nbval-ignore-output", "nbval-check-output"}
+from tritonlab.workshop.handout import METADATA, MINUTES
+
+KEPT_TAGS = {"parameters", "runbook", "nbval-ignore-output", "nbval-check-output"}
+WIDGET = "application/vnd.jupyter.widget-view+json"
 # A container's own folder of the Hugging Face cache is no machine's.
 MACHINE_PATH = re.compile(
     r"/(?:home|root(?!/\.cache/huggingface)|tmp|work|Users|var/folders|opt(?!/tritonserver))/[\w.-]+|[A-Z]:\\\\?Users\\\\?\w"
@@ -28,6 +28,7 @@ MACHINE_PATH = re.compile(
 MARKDOWN_IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)]*)\)")
 HTML_IMAGE = re.compile(r"<img\b[^>]*>")
 HEADING = re.compile(r"^(#+) (?=[^#\s])", re.MULTILINE)
+INDEX_ROW = re.compile(r"^\| \[([\w-]+)\]\((?:notebooks/)?\1\.ipynb\) \| (.+) \| (\d+) \|$", re.MULTILINE)
 FENCE = re.compile(r"```.*?```", re.DOTALL)
 
 
@@ -68,6 +69,7 @@ def _canonical_output(output: dict[str, Any]) -> dict[str, Any]:
         data = {
             kind: _lines("".join(value)) if isinstance(value, (str, list)) and not kind.startswith("image/") else value
             for kind, value in output["data"].items()
+            if kind != WIDGET  # it is dead without its kernel; the plain form beside it is not
         }
         return {**kept, "data": data, "metadata": {}}
     return kept
@@ -83,6 +85,56 @@ def _joined(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         else:
             joined.append(output)
     return joined
+
+
+def course_of(path: Path) -> list[Path]:
+    """The numbered notebooks beside this one, in order; none if it is not numbered itself."""
+    course = sorted(path.parent.glob("[0-9][0-9]-*.ipynb"))
+    return course if path in course else []
+
+
+def navigation(path: Path) -> str:
+    """The last line of a notebook of the course: the one before, the index, the one after."""
+    course = course_of(path)
+    place = course.index(path)
+    steps = [("Previous", course[place - 1])] if place else []
+    steps += [("Next", after) for after in course[place + 1 : place + 2]]
+    ways = [f"{word}: [{to.stem}]({to.name})" for word, to in steps]
+    return " · ".join([*ways[: bool(place)], f"Index: [all notebooks]({course[0].name})", *ways[bool(place) :]])
+
+
+def _navigated(notebook: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The notebook with its last line anew, if it is one of the course."""
+    if not course_of(path):
+        return notebook
+    *earlier, last = notebook["cells"]
+    if last["cell_type"] != "markdown":
+        earlier, last = notebook["cells"], {"cell_type": "markdown", "id": "navigation", "source": ""}
+    lines = "".join(last["source"]).splitlines()
+    if lines and lines[-1].startswith(("Previous: ", "Index: ")):
+        lines = lines[:-2]
+    return {**notebook, "cells": [*earlier, {**last, "source": "\n".join([*lines, "", navigation(path)]).strip()}]}
+
+
+def _ways(cells: list[dict[str, Any]], path: Path) -> list[str]:
+    course = course_of(path)
+    if not course:
+        return []
+    found = []
+    if "".join(cells[-1]["source"]).splitlines()[-1:] != [navigation(path)]:
+        found.append("its last line is not the way to the one before, the index and the one after (--fix mends that)")
+    if path == course[0]:
+        markdown = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+        listed = [(name, minutes) for name, _, minutes in INDEX_ROW.findall(markdown)]
+        if listed != [(other.stem, _minutes(other)) for other in course]:
+            found.append("its index does not list each notebook of the course with its minutes, in order")
+    return found
+
+
+def _minutes(path: Path) -> str:
+    first = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"])
+    match = MINUTES.search(first)
+    return match[1] if match else "none"
 
 
 def _lines(text: str) -> list[str]:
@@ -108,10 +160,12 @@ def problems(path: Path) -> list[str]:
         found.append("no output is kept in it")
     if any(output["output_type"] == "error" for output in outputs):
         found.append("an output is an error; show an expected one with expect_error")
+    if any("".join(output.get("data", {}).get("text/plain", "")).startswith("VBox(children=") for output in outputs):
+        found.append("a widget has no plain form; make it a tritonlab.widgets.Panel")
     for cell in code:
         if match := MACHINE_PATH.search(json.dumps([cell["source"], cell.get("outputs")], ensure_ascii=False)):
             found.append(f"a path of one machine stands in it: {match[0]}")
-    return found + _images(cells, outputs)
+    return found + _ways(cells, path) + _images(cells, outputs)
 
 
 def _headings(cells: list[dict[str, Any]]) -> list[str]:
@@ -152,7 +206,8 @@ def main() -> int:
     failed = 0
     for path in options.notebooks:
         if options.fix:
-            path.write_text(canonical(json.loads(path.read_text(encoding="utf-8"))), encoding="utf-8")
+            notebook = json.loads(path.read_text(encoding="utf-8"))
+            path.write_text(canonical(_navigated(notebook, path)), encoding="utf-8")
         for problem in problems(path):
             failed += 1
             print(f"{path}: {problem}")

@@ -13,7 +13,17 @@ from tritonlab.doctor import doctor
 
 if TYPE_CHECKING:
     from tritonlab.client import Client
-    from tritonlab.course import check, data, expect_error, show, tutor_model, workspace
+    from tritonlab.course import (
+        check,
+        data,
+        expect_error,
+        hint,
+        progress,
+        show,
+        solution,
+        tutor_model,
+        workspace,
+    )
     from tritonlab.course.lab import FaultLab, docker_says
     from tritonlab.errors import TritonlabError
     from tritonlab.logs import read_log
@@ -21,6 +31,7 @@ if TYPE_CHECKING:
     from tritonlab.servers.command import DockerRun
     from tritonlab.servers.serve import serve
     from tritonlab.vllm import VllmModel
+    from tritonlab.widgets.quiz import quiz
 
 __version__ = "0.1.0"
 __all__ = [
@@ -35,9 +46,13 @@ __all__ = [
     "docker_says",
     "doctor",
     "expect_error",
+    "hint",
+    "progress",
+    "quiz",
     "read_log",
     "serve",
     "show",
+    "solution",
     "tutor_model",
     "workspace",
 ]
@@ -53,9 +68,13 @@ _HOMES = {
     "data": "tritonlab.course",
     "docker_says": "tritonlab.course.lab",
     "expect_error": "tritonlab.course",
+    "hint": "tritonlab.course",
+    "progress": "tritonlab.course",
+    "quiz": "tritonlab.widgets.quiz",
     "read_log": "tritonlab.logs",
     "serve": "tritonlab.servers",
     "show": "tritonlab.course",
+    "solution": "tritonlab.course",
     "tutor_model": "tritonlab.course",
     "workspace": "tritonlab.course",
 }

@@ -458,14 +458,16 @@ class Client:
 
     @property
     def _session(self) -> requests.Session:
-        if self._made is None:
+        made = self._made
+        if made is None:
             import requests
 
-            self._made = requests.Session()
-            self._made.headers.update(self._headers)
+            made = requests.Session()
+            made.headers.update(self._headers)
             # A proxy set for the wide world cannot reach this machine's loopback.
-            self._made.trust_env = not self._loopback
-        return self._made
+            made.trust_env = not self._loopback
+            self._made = made  # when it is whole: another thread may be asking, or closing
+        return made
 
 
 class GenerationStream:

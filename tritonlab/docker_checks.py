@@ -1,4 +1,4 @@
-"""The doctor's Docker part: engine, GPUs, image, disk, shared memory, token; and the test of a mount."""
+"""The doctor's Docker part: engine, GPUs, image, disk; shared memory, ports, WSL, token; and the test of a mount."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import shutil
+import socket
 import tarfile
 from collections.abc import Iterator
 from itertools import islice
@@ -25,6 +26,7 @@ GATED_MODEL = "google/gemma-2b-it"
 EMPTY_IMAGE = "tritonlab-empty"
 HUB = "https://huggingface.co"
 NETWORK_TIMEOUT_S = 3.0
+LOOPBACK_TIMEOUT_S = 1.0
 
 
 def look(driver: str) -> Iterator[Finding]:
@@ -47,10 +49,6 @@ def look(driver: str) -> Iterator[Finding]:
                 yield from _disk(engine)
             except DockerError as error:
                 yield Finding("warning", "Docker engine", error.what, error.fix)
-    yield _shared_memory()
-    yield _ports()
-    yield from _wsl()
-    yield _token()
 
 
 def mount_test(engine: engines.DockerEngine, folder: Path) -> list[str]:
@@ -136,25 +134,41 @@ def _disk(engine: engines.DockerEngine) -> Iterator[Finding]:
         yield Finding("ok", "Docker's disk", f"{free:.1f} GB free in {folder}")
 
 
-def _shared_memory() -> Finding:
+def shared_memory() -> Iterator[Finding]:
+    """Whether Triton's Python backend has room to hand tensors over."""
     folder = Path("/dev/shm")
     if not folder.is_dir():
-        return Finding("ok", "shared memory", "not looked at on this system")
+        yield Finding("ok", "shared memory", "not looked at on this system")
+        return
     size = shutil.disk_usage(folder).total / 1e6
     if size < SHM_MB:
         fix = "mount -o remount,size=2g /dev/shm; in a container --shm-size=1g."
-        return Finding("warning", "shared memory", f"/dev/shm has {size:.0f} MB", fix)
-    return Finding("ok", "shared memory", f"/dev/shm has {size / 1e3:.1f} GB")
+        yield Finding("warning", "shared memory", f"/dev/shm has {size:.0f} MB", fix)
+    else:
+        yield Finding("ok", "shared memory", f"/dev/shm has {size / 1e3:.1f} GB")
 
 
-def _ports() -> Finding:
+def free_ports() -> Iterator[Finding]:
+    """Whether a server could listen on loopback, and whether on Triton's usual ports."""
+    try:
+        with (
+            socket.create_server((ports.HOST, 0)) as listening,
+            socket.create_connection(listening.getsockname(), LOOPBACK_TIMEOUT_S),
+        ):
+            pass
+    except OSError as error:
+        fix = "Bring the loopback interface up (ip link set lo up), and see what filters it."
+        yield Finding("FAIL", "ports", f"a server on {ports.HOST} would not be reached: {error.strerror or error}", fix)
+        return
     taken = [str(port) for port in PORTS.values() if not ports.is_free(port)]
     if taken:
-        return Finding("ok", "ports", f"{', '.join(taken)} of 8000 to 8002 taken; serve() chooses free ones")
-    return Finding("ok", "ports", "8000 to 8002 are free")
+        yield Finding("ok", "ports", f"{', '.join(taken)} of 8000 to 8002 taken; serve() chooses free ones")
+    else:
+        yield Finding("ok", "ports", "8000 to 8002 are free")
 
 
-def _wsl() -> Iterator[Finding]:
+def wsl() -> Iterator[Finding]:
+    """Which WSL this is; nothing outside it."""
     if "microsoft" not in platform.release().lower():
         return
     if "WSL2" not in platform.release() and "microsoft-standard" not in platform.release():
@@ -162,6 +176,11 @@ def _wsl() -> Iterator[Finding]:
     else:
         gpu = "the GPU's driver is there" if Path("/usr/lib/wsl/lib/libcuda.so.1").exists() else "no GPU driver"
         yield Finding("ok", "WSL", f"WSL 2; {gpu}")
+
+
+def token() -> Iterator[Finding]:
+    """Whether HF_TOKEN looks like a token, and opens what it is wanted for."""
+    yield _token()
 
 
 def _token() -> Finding:

@@ -13,8 +13,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from tritonlab.servers import engines
 from tritonlab.servers.command import DockerRun
 from tritonlab.servers.container_keeper import LABEL, remove
 from tritonlab.servers.ports import HOST
+from tritonlab.variables import variables
 
 END_WAIT_S = 120
 NOBODY_UID = 65_534  # the user of that number may not do anything
@@ -153,7 +154,7 @@ def _unknown_image(engine: engines.DockerEngine, image: str, folder: Path) -> st
 
 
 def _no_engine(engine: engines.DockerEngine, image: str, folder: Path) -> str:
-    with _environment(DOCKER_HOST=f"unix://{folder / 'docker.sock'}"):
+    with variables(DOCKER_HOST=f"unix://{folder / 'docker.sock'}"):
         return _connect()
 
 
@@ -165,7 +166,7 @@ def _no_right(engine: engines.DockerEngine, image: str, folder: Path) -> str:
         closed.listen()
         path.chmod(0)
         if os.geteuid() != 0:
-            with _environment(DOCKER_HOST=f"unix://{path}"):
+            with variables(DOCKER_HOST=f"unix://{path}"):
                 return _connect()
         environment = {**os.environ, "DOCKER_HOST": f"unix://{path}"}
         done = subprocess.run([sys.executable, "-c", AS_NOBODY], env=environment, capture_output=True, text=True)
@@ -180,19 +181,6 @@ def _connect() -> str:
     except DockerError as error:
         return error.said
     raise TritonlabError("The engine answers in spite of the fault.", "Look at the fault.")
-
-
-@contextmanager
-def _environment(**changes: str) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in changes}
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
 
 
 def _unreadable(engine: engines.DockerEngine, image: str, folder: Path) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tritonlab.errors import TritonlabError
 from tritonlab.vllm import DTYPE_BYTES, ModelShape
@@ -30,6 +30,13 @@ GRAPHS = int(0.16 * GIB)
 WEIGHT_BITS = {"float32": 32.0, "float16": 16.0, "bfloat16": 16.0, "fp8": 8.0, "int8": 8.0, "int4": 4.25}
 """Bits of a weight; int4 comes with a scale of 16 bits, and about as much for zero points, for each 128."""
 KEPT_WIDE = 16.0  # embeddings, the head and the norms are not quantized
+
+
+class Answer(NamedTuple):
+    """Whether a plan works out, and a sentence that says why."""
+
+    fits: bool
+    text: str
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,28 @@ class Fit:
         if length < 1:
             raise TritonlabError(f"{length} is no length of a text.", "Give a number of tokens, e.g. 4096.")
         return self.tokens // (math.ceil(length / self.block) * self.block)
+
+    def answer(self, length: int, requests: int) -> Answer:
+        """Whether so many requests of so many tokens, prompt and answer together, have room at once.
+
+        Raises:
+            TritonlabError: the length is no number of tokens.
+        """
+        most, left = self.concurrent(length), self.parts()["left"]
+        missing = max(-self.kv_cache, -left, 0)
+        if missing:
+            own = "in its share of the memory, before any KV cache" if self.backend == "vllm" else "before any KV cache"
+            what = own if self.kv_cache < 0 else "for what comes on top of the share"
+            return Answer(False, f"It does not fit: {missing / GIB:.2f} GiB are missing, {what}.")
+        if not self.fits:
+            return Answer(False, f"It does not fit: what is left holds no block of {self.block} tokens of KV cache.")
+        if length > self.longest:
+            why = "the model was made for" if self.longest < self.tokens else "the KV cache has room for"
+            return Answer(False, f"Too long: you ask for {length:,} tokens a request, and {why} {self.longest:,}.")
+        room = f"{most:,} {'request' if most == 1 else 'requests'} of {length:,} tokens at once"
+        if most < requests:
+            return Answer(False, f"It starts, but has room for {room}, and you ask for {requests:,}: the rest wait.")
+        return Answer(True, f"It fits: room for {room}, and you ask for {requests:,}.")
 
     def parts(self) -> dict[str, int]:
         """What takes the memory, in the order in which it is taken, and what is left."""

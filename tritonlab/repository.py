@@ -198,7 +198,7 @@ class Model:
     @property
     def model_json(self) -> dict[str, Any]:
         """The engine arguments of the newest version; raises RepositoryError when they cannot be read."""
-        path = self._model_json_path()
+        path = self.model_json_path
         arguments, problems = _read_json(path, path.name)
         if problems:
             raise RepositoryError(f"{path}: {problems[0].what}.", problems[0].fix)
@@ -216,7 +216,7 @@ class Model:
             text = json.dumps(kept, indent=2, allow_nan=False) + "\n"
         except (TypeError, ValueError) as error:
             raise RepositoryError(f"An engine argument of {self.name!r} has no JSON form: {error}.") from None
-        self._model_json_path().write_text(text, encoding="utf-8")
+        self.model_json_path.write_text(text, encoding="utf-8")
 
     def update_config(self, **changes: Any) -> None:
         """Set top-level fields of config.pbtxt, e.g. max_batch_size=0.
@@ -238,7 +238,9 @@ class Model:
                 raise RepositoryError(f"{CONFIG} takes no {name} = {value!r}: {error}.") from None
         (self.path / CONFIG).write_text(render(config), encoding="utf-8")
 
-    def _model_json_path(self) -> Path:
+    @property
+    def model_json_path(self) -> Path:
+        """Where the newest version's model.json is, or would be."""
         versions = _versions(self.path)
         return (versions[-1] if versions else self.path / "1") / "model.json"
 

@@ -37,6 +37,7 @@ OUTPUTS = (
 LOCAL_VERSION = "0.32.0"
 DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "half": 2, "float": 4, "fp8": 1}
 
+NEEDED = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "vocab_size")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
@@ -173,6 +174,30 @@ class ModelShape:
             vocabulary=config["vocab_size"],
             tied_embeddings=bool(config.get("tie_word_embeddings", False)),
         )
+
+    @classmethod
+    def parse(cls, text: str) -> ModelShape:
+        """The shape in the text of a config.json, as somebody pasted it.
+
+        Raises:
+            RepositoryError: it is no JSON object, or lacks a number that is needed.
+        """
+        fix = "Paste the whole config.json of a Llama-like model, as the Hugging Face Hub shows it."
+        try:
+            config = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise RepositoryError(f"This is not JSON: {error}.", fix) from None
+        if not isinstance(config, dict):
+            raise RepositoryError("This JSON is no object.", fix)
+        needed = {name: config.get(name) for name in NEEDED}
+        optional = {name: config[name] for name in ("num_key_value_heads", "head_dim") if config.get(name) is not None}
+        for name, value in {**needed, **optional}.items():
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 40:
+                raise RepositoryError(f"{name} is {value!r} and has to be a number above 0.", fix)
+        shape = cls.of(config)
+        if shape.head_size < 1:
+            raise RepositoryError(f"{shape.heads} heads do not fit into a hidden_size of {shape.hidden}.", fix)
+        return shape
 
     def parameters(self) -> int:
         """The number of weights: embeddings, attention, gated MLP and norms of a Llama."""

@@ -305,6 +305,7 @@ def engine_processes(server: Server) -> list[int]:
 
 
 class TestLoading:
+    @pytest.mark.alone
     def test_five_times_leaves_nothing(self, stage: tuple[Server, ModelRepository]) -> None:
         server, _ = stage
         counts = []
@@ -314,7 +315,7 @@ class TestLoading:
             server.unload("plain")
             assert eventually(lambda: engine_processes(server) == [])
             counts.append([len(leftovers.processes(server._id)), len(list(Path("/dev/shm").iterdir()))])
-        # The first load may leave what the others use again. Other programs come and go in /dev/shm; a leak grows.
+        # The first load may leave what the others use again; a leak grows.
         assert all(last <= second for last, second in zip(counts[-1], counts[1], strict=True)), counts
 
     @pytest.mark.parametrize(

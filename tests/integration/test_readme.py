@@ -8,10 +8,12 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -61,3 +63,29 @@ def test_command(name: str, words: str) -> None:
     done = subprocess.run(command(name), cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert words in done.stdout
+
+
+def eventually_answers(address: str) -> bool:
+    """Jupyter prints its address a moment before it listens."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            return requests.get(address, timeout=30).ok
+        except requests.ConnectionError:
+            time.sleep(0.2)
+    return False
+
+
+def test_lab_opens_on_the_first_notebook() -> None:
+    """Where no browser can be started, as on a host far away, people copy the address that it prints."""
+    with subprocess.Popen(
+        command("lab"), cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ, "BROWSER": "false"}
+    ) as lab:
+        assert lab.stderr is not None
+        try:
+            address = next(line.strip() for line in lab.stderr if "http://127.0.0.1" in line)
+            assert "/lab/tree/notebooks/00-start-here.ipynb?token=" in address
+            assert eventually_answers(address)
+        finally:
+            lab.terminate()
+            lab.communicate(timeout=60)

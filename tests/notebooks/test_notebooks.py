@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tritonlab import course
-from tritonlab.course import runner
+from tritonlab.course import records, runner
 
 NOTEBOOKS = course.notebooks()
 SANITIZERS = Path(__file__).with_name("sanitize.cfg")
@@ -34,28 +35,19 @@ def test_outputs_are_those_stored(notebook: Path) -> None:
         ],
         capture_output=True,
         text=True,
+        env={**os.environ, "TRITONLAB_PROGRESS": "off"},
         check=False,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
-# The two that people run as runbooks; `make course`, the step before this one in CI, runs all of them with papermill.
+# What people run against their own servers; `make course`, the step before this one in CI, runs all with papermill.
 @pytest.mark.parametrize("notebook", course.notebooks(["00", "03"]), ids=lambda path: path.stem)
-def test_runs_as_a_runbook_somewhere_else(notebook: Path, tmp_path: Path) -> None:
-    parameters = {"workspace_folder": str(tmp_path / "workspace")}
-    [result] = runner.run([notebook], tmp_path / "runs", parameters, cell_timeout=300)
-    assert result.fault == ""
-    assert result.html.stat().st_size > 10_000
-    cells = json.loads(result.executed.read_text())["cells"]
+def test_runs_whole_somewhere_else(notebook: Path, tmp_path: Path) -> None:
+    jobs = runner.prepared([notebook], {"workspace_folder": str(tmp_path / "workspace")}, whole=True)
+    record = records.new(tmp_path / "runs", [job.entry for job in jobs], {}, whole=True)
+    [entry] = runner.run(jobs, record, cell_timeout=300)
+    assert entry.fault == ""
+    assert (record.folder / entry.html).stat().st_size > 10_000
+    cells = json.loads((record.folder / entry.executed).read_text())["cells"]
     assert "injected-parameters" in str(cells)
-
-
-def test_a_failing_notebook_is_reported_with_its_cell(tmp_path: Path) -> None:
-    notebook = json.loads(NOTEBOOKS[0].read_text())
-    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    code[1]["source"] = ["raise ValueError('on purpose')"]
-    broken = tmp_path / "00-broken.ipynb"
-    broken.write_text(json.dumps(notebook))
-    [result] = runner.run([broken], tmp_path / "runs", cell_timeout=60)
-    assert "ValueError: on purpose" in result.fault
-    assert result.executed.exists()

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tritonlab import cli, data
+from tritonlab import data
+from tritonlab.course.exercises import exercises
 from tritonlab.servers import leftovers
 
 
@@ -22,6 +23,30 @@ def tritonlab(*arguments: str, stdin: bytes = b"", **environment: str) -> subpro
         env=os.environ | environment,
         check=False,
     )
+
+
+def test_without_arguments_it_says_what_to_do_next(tmp_path: Path) -> None:
+    ready = tritonlab(TRITONLAB_TARGET="local").stdout.decode()
+    assert "The local engine is installed" in ready
+    assert "tritonlab lab " in ready
+    assert "00-start-here" in ready
+    assert "engine install" not in ready
+    new = tritonlab(TRITONLAB_HOME=str(tmp_path), TRITONLAB_TARGET="local").stdout.decode()
+    assert "not installed" in new
+    assert new.index("tritonlab engine install") < new.index("tritonlab lab ")
+    for target in ("docker", "http://somewhere:8000"):
+        done = tritonlab(TRITONLAB_HOME=str(tmp_path), TRITONLAB_TARGET=target)
+        assert (done.returncode, b"engine install" in done.stdout) == (0, False)
+        assert target in done.stdout.decode()
+
+
+def test_without_arguments_it_knows_where_a_learner_is(tmp_path: Path) -> None:
+    there = {"TRITONLAB_HOME": str(tmp_path), "TRITONLAB_LEARNER": "ada", "TRITONLAB_PROGRESS": "on"}
+    assert "begin with 00-start-here" in tritonlab(**there).stdout.decode()
+    for solved, told in (("00.1", "00-start-here, where 1 of"), ("00.", "go on with 01-model-repository, where 0 of")):
+        records = {name: {"tries": 1, "solved": "2026-11-20"} for name in exercises() if name.startswith(solved)}
+        (tmp_path / "progress" / "ada.json").write_text(json.dumps({"exercises": records}))
+        assert told in tritonlab(**there).stdout.decode()
 
 
 def test_doctor_is_content_here() -> None:
@@ -70,9 +95,10 @@ def test_list_of_causes() -> None:
         (("logs",), 1, "No log was named"),
         (("logs", "/nowhere.log"), 2, "nowhere.log"),
         (("logs", "/"), 2, ""),
-        (("run", "77"), 1, "There is no notebook '77'"),
-        (("run", "00", "-p", "modle=x"), 1, "Did you mean 'model'?"),
-        (("run", "00", "-p", "model"), 1, "NAME=VALUE"),
+        (("run", "77"), 2, "There is no notebook '77'"),
+        (("run", "00", "-p", "modle", "x"), 2, "Did you mean 'model'?"),
+        (("run", "00", "-p", "model=x"), 2, "Write -p KEY VALUE, in two words"),
+        (("runs", "nowhere"), 1, "There is no run 'nowhere'"),
         (("serve", "/nowhere", "--target", "local"), 1, "no model repository at"),
         (("serve", "/nowhere", "--target", "moon"), 1, "no target named 'moon'"),
         (("ask", "hello", "--model", "m", "--url", "http://127.0.0.1:9"), 1, "Nothing answers at"),
@@ -87,72 +113,10 @@ def test_faults_are_sentences(arguments: tuple[str, ...], code: int, words: str)
     assert words in " ".join(said.split())
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("3", 3),
-        ("0.5", 0.5),
-        ("true", True),
-        ("False", False),
-        ("[1, 2]", [1, 2]),
-        ("on", "on"),
-        ("1:30", "1:30"),
-        ("2026-01-02", "2026-01-02"),
-        ("null", "null"),
-        ("", ""),
-        ("{a: b", "{a: b"),
-        ('"quoted"', '"quoted"'),
-    ],
-)
-def test_values_of_parameters(text: str, value: object) -> None:
-    assert cli._parameters([f"name={text}"]) == {"name": value}
-
-
 def test_engine_status_and_remove(tmp_path: Path) -> None:
     assert tritonlab("engine", "status").returncode == 0
     assert tritonlab("engine", "status", TRITONLAB_HOME=str(tmp_path)).returncode == 1
     assert b"no engine to remove" in tritonlab("engine", "remove", TRITONLAB_HOME=str(tmp_path)).stdout
-
-
-def test_run_executes_with_parameters_and_reports(tmp_path: Path) -> None:
-    """A notebook of one cell, run by the command in a course of its own."""
-    cells = [
-        {
-            "cell_type": "code",
-            "id": "parameters",
-            "metadata": {"tags": ["parameters"]},
-            "source": ["count: int = 1"],
-            "execution_count": None,
-            "outputs": [],
-        },
-        {
-            "cell_type": "code",
-            "id": "body",
-            "metadata": {},
-            "source": ["print(count + 1); assert count < 5"],
-            "execution_count": None,
-            "outputs": [],
-        },
-    ]
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    folder = tmp_path / "notebooks"
-    folder.mkdir()
-    (folder / "00-start-here.ipynb").write_text(
-        json.dumps({"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5})
-    )
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[bytes]:
-        command = [str(Path(sys.executable).with_name("tritonlab")), "run", *arguments]
-        return subprocess.run(command, capture_output=True, cwd=tmp_path, check=False)
-
-    good = run("0", "-p", "count=3", "--runs", "good")
-    assert good.returncode == 0, good.stderr
-    assert b"1 of 1 notebooks ran" in good.stdout
-    assert "4" in (tmp_path / "good" / "00-start-here.html").read_text()
-    bad = run("-p", "count=9", "--runs", "bad")
-    assert bad.returncode == 1
-    assert b"AssertionError" in bad.stdout
-    assert (tmp_path / "bad" / "00-start-here.html").exists()
 
 
 def test_ps_and_stop_where_nothing_runs(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tritonlab.compatibility import is_older, releases
 from tritonlab.errors import CommandError
-from tritonlab.servers.command import DockerRun, Option, _flags
+from tritonlab.servers.command import DockerRun, Option, flags
 from tritonlab.servers.shells import SHELLS, guess, quote, split
 
 BASH = r"""
@@ -196,7 +196,7 @@ def test_releases_are_whole_and_in_order() -> None:
 
 def test_options_are_named_once() -> None:
     for program in ("docker", "triton"):
-        for name, flag in _flags(program).items():
+        for name, flag in flags(program).items():
             assert name in flag.names
     assert split("docker  run\t-it # a word", "bash") == ["docker", "run", "-it"]
     with pytest.raises(CommandError, match="no shell"):

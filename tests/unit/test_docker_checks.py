@@ -78,10 +78,9 @@ def test_hub_out_of_reach_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_engine_that_was_named_and_does_not_answer_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
-    _, engine, *others = docker_checks.look("")
+    _, engine = docker_checks.look("")
     assert (engine.status, engine.what) == ("warning", "Docker engine")
     assert "Start Docker" in engine.fix
-    assert {finding.what for finding in others} >= {"shared memory", "ports", "Hugging Face token"}
 
 
 def test_no_engine_at_all_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:

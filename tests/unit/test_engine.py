@@ -71,6 +71,19 @@ def test_missing_engine(own_home: Path) -> None:
     assert installer.remove() == []
 
 
+def test_shared_engine_is_looked_for_where_the_variable_says(
+    own_home: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path_factory.mktemp("shared")
+    monkeypatch.setenv("TRITONLAB_ENGINE", str(shared))
+    assert installer.engine_path().parent == shared
+    with pytest.raises(EngineError, match=f"TRITONLAB_ENGINE names {shared}"):
+        Engine.find()
+    monkeypatch.setenv("TRITONLAB_ENGINE", "/proc/engine")
+    with pytest.raises(EngineError, match="You may not write to /proc/engine"):
+        installer.install()
+
+
 def test_an_unfinished_install_does_not_count_and_stale_ones_are_told(own_home: Path) -> None:
     (installer.engine_path() / "venv").mkdir(parents=True)
     (own_home / "engine" / "py311-00000000").mkdir()
@@ -109,7 +122,7 @@ def test_torch_index_is_added_only_when_pip_does_not_find_it(tmp_path: Path) -> 
         f'echo "$@" >> {calls}\ncase "$*" in *download.pytorch.org*) exit 0;; esac\n'
         'echo "ERROR: No matching distribution found for torch"; exit 1',
     )
-    pip.torch(verb(engine), [], "install it")
+    list(pip.torch(verb(engine), [], "install it"))
     first, second = calls.read_text().splitlines()
     assert pip.TORCH_INDEX not in first
     assert second.endswith(f"--extra-index-url {pip.TORCH_INDEX}")
@@ -118,7 +131,7 @@ def test_torch_index_is_added_only_when_pip_does_not_find_it(tmp_path: Path) -> 
 def test_torch_that_pip_finds_needs_no_index(tmp_path: Path) -> None:
     calls = tmp_path / "calls"
     engine = fake_pip(tmp_path / "a", f'echo "$@" >> {calls}; echo "Collecting torch"')
-    pip.torch(verb(engine), [], "install it")
+    assert list(pip.torch(verb(engine), [], "install it")) == [("torch", 1)]
     assert len(calls.read_text().splitlines()) == 1
 
 
@@ -126,7 +139,20 @@ def test_torch_that_pip_finds_needs_no_index(tmp_path: Path) -> None:
 def test_what_pip_says_is_passed_on(tmp_path: Path, said: str) -> None:
     engine = fake_pip(tmp_path / "a", f'echo "{said}"; exit 1')
     with pytest.raises(EngineError, match=said.removeprefix("ERROR: ")):
-        pip.torch(verb(engine), [], "install it")
+        list(pip.torch(verb(engine), [], "install it"))
+
+
+def test_what_pip_is_at_is_told_as_it_comes(tmp_path: Path) -> None:
+    said = (
+        "Collecting numpy",
+        "  Downloading numpy-1.26.4-cp311-manylinux_x86_64.whl (18.3 MB)",
+        "Requirement already satisfied: six in ./lib",
+        "Installing collected packages: numpy",
+        "Successfully installed numpy-1.26.4",
+    )
+    engine = fake_pip(tmp_path / "a", "".join(f'echo "{line}"\n' for line in said))
+    told = list(pip.packages(verb(engine), [], "install it"))
+    assert told == [("numpy", 1), ("numpy, 18.3 MB", 1), ("six", 2), (pip.UNPACKING, 2)]
 
 
 class TestStub:

@@ -95,7 +95,18 @@ def test_public_names_are_pinned() -> None:
             "docker_says",
             "doctor",
         ),
-        *("expect_error", "read_log", "serve", "show", "tutor_model", "workspace"),
+        *(
+            "expect_error",
+            "hint",
+            "progress",
+            "quiz",
+            "read_log",
+            "serve",
+            "show",
+            "solution",
+            "tutor_model",
+            "workspace",
+        ),
     ]
     assert all(hasattr(tritonlab, name) for name in tritonlab.__all__)
     with pytest.raises(AttributeError, match="no attribute 'srve'"):

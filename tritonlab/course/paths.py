@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import shutil
+import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -43,6 +44,35 @@ def data(name: str) -> Path:
     return path
 
 
+def recorded_logs() -> dict[str, Path]:
+    """The course's recorded logs, by their path below data/logs and, where the index has one, their title.
+
+    Raises:
+        CourseError: there is no course here.
+    """
+    folder = root() / "data" / "logs"
+    titles = tomllib.loads((folder / "index.toml").read_text(encoding="utf-8"))["logs"]
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.log"))
+    # Those with a title first: the others are named after the fault that they show.
+    names.sort(key=lambda name: name not in titles)
+    return {f"{name}: {titles[name]['title']}" if name in titles else name: folder / name for name in names}
+
+
+def typed(text: str) -> Path:
+    """The path that somebody typed, absolute.
+
+    Raises:
+        CourseError: nothing can be looked for there.
+    """
+    try:
+        path = Path(os.path.abspath(Path(text).expanduser()))
+        path.exists()
+    except (RuntimeError, OSError, ValueError) as error:  # an unknown user's ~, too long a name, a null byte
+        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+        raise CourseError(f"Nothing can be looked for at such a path: {reason}.", "Give another path.") from None
+    return path
+
+
 def tutor_model() -> str:
     """The tutor model's folder, relative to the working folder, as model.json can name it."""
     from tritonlab.engine.tutor import MODEL
@@ -75,18 +105,23 @@ def workspace(name: str) -> Path:
     return folder
 
 
-def notebooks(numbers: Iterable[str] = ()) -> list[Path]:
-    """The notebooks of the course in order, or those whose two-digit numbers are given.
+def notebooks(names: Iterable[str] = ()) -> list[Path]:
+    """The notebooks of the course in order, or those named, each once: by number, name or path.
+
+    "2", "02", "launch-vllm", "02-launch-vllm" and "notebooks/02-launch-vllm.ipynb" are one notebook.
 
     Raises:
-        CourseError: a number has no notebook.
+        CourseError: there is no such notebook.
     """
-    every = {path.name[:2]: path for path in sorted((root() / "notebooks").glob("[0-9][0-9]-*.ipynb"))}
-    wanted = [number.zfill(2) for number in numbers] or list(every)
-    for number in wanted:
-        if number not in every:
-            raise CourseError(f"There is no notebook {number!r}.", f"There are {', '.join(every)}.")
-    return [every[number] for number in wanted]
+    every = sorted((root() / "notebooks").glob("[0-9][0-9]-*.ipynb"))
+    known = {name: path for path in every for name in (path.stem, path.stem[3:], path.stem[:2])}
+    wanted = []
+    for name in names:
+        path = known.get(name.zfill(2) if name.isdigit() else Path(name).name.removesuffix(".ipynb"))
+        if path is None:
+            raise CourseError(f"There is no notebook {name!r}.", _nearest(name, [path.stem for path in every]))
+        wanted.append(path)
+    return list(dict.fromkeys(wanted)) or every
 
 
 def _nearest(name: str, known: list[str]) -> str:

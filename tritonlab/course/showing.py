@@ -26,12 +26,12 @@ def expect_error(kind: type[Exception] = Exception) -> Iterator[None]:
     try:
         yield
     except kind as error:
-        print(f"{type(error).__name__}: {_without_places(str(error))}")
+        print(f"{type(error).__name__}: {without_places(str(error))}")
     else:
         raise CourseError(f"An error of kind {kind.__name__} was expected here, and none came.")
 
 
-def _without_places(text: str) -> str:
+def without_places(text: str) -> str:
     """The text with this folder's and this person's paths shortened, as a shell would show them."""
     text = text.replace(f"{Path.cwd()}/", "")
     return text if Path.home() == Path("/") else text.replace(str(Path.home()), "~")

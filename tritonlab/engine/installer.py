@@ -3,6 +3,9 @@
 An engine is a virtual environment from a full lock (`engine.lock`), installed with `--no-deps`, and beside it the
 `backends` folder that Triton is started with. Its folder is named after the lock, so a new lock makes a new engine
 and an old one is never half changed.
+
+Where several people share a host, `$TRITONLAB_ENGINE` names the folder of an engine that one of them installed and the
+others may only read.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 LOCK = HERE / "engine.lock"
+SHARED = "TRITONLAB_ENGINE"
 
 Progress = Callable[[str, float], None]
 """Called with a sentence and the fraction done, from 0 to 1."""
@@ -60,12 +64,27 @@ class Engine:
         except (OSError, ValueError, KeyError):
             versions = None
         engine = cls(path, versions or {})
-        if not versions or not engine.python.exists() or not engine.backends.exists():
+        # os.path: a Python in a folder that this user may not enter is one that is not there.
+        runs = bool(versions) and os.path.exists(engine.python)
+        if runs and engine.is_of_others and not engine.backends.exists():
+            _compose_backends(engine)
+        if not runs or not engine.backends.exists():
+            if os.environ.get(SHARED):
+                raise EngineError(
+                    f"{SHARED} names {engines_path()}, and there is no engine {path.name} in it that you may read.",
+                    f"Whoever looks after this host installs it: `{SHARED}={engines_path()} tritonlab engine install`. "
+                    f"Or unset {SHARED} to use one of your own.",
+                )
             raise EngineError(
                 f"The local engine is not installed in {path}.",
-                "Run `tritonlab engine install` (about 0.9 GB to download, two or three minutes).",
+                "Run `tritonlab engine install` (about 0.7 GB to download, two or three minutes).",
             )
         return engine
+
+    @property
+    def is_of_others(self) -> bool:
+        """Whether this user may use it and not change it."""
+        return os.path.exists(self.path) and not os.access(self.path, os.W_OK)
 
     @property
     def python(self) -> Path:
@@ -86,9 +105,14 @@ class Engine:
     def backends(self) -> Path:
         """The folder for `--backend-directory`: Triton's python backend and this package's vllm backend.
 
-        Each checkout of this package has its own, since it serves the backend that lies in it.
+        Each checkout of this package has its own, since it serves the backend that lies in it; beside an engine that
+        this user may not write to, it lies in the user's own folder.
         """
-        return self.path / f"backends-{hashlib.sha256(str(HERE).encode()).hexdigest()[:8]}"
+        name = f"backends-{hashlib.sha256(str(HERE).encode()).hexdigest()[:8]}"
+        beside = self.path / name
+        if beside.exists() or not self.is_of_others:
+            return beside
+        return home() / "engine-of-others" / self.path.name / name
 
     def environment(self) -> dict[str, str]:
         """The variables that tritonserver needs to find its libraries and the engine's Python."""
@@ -112,7 +136,9 @@ class EngineStatus:
 
 
 def engines_path() -> Path:
-    """The folder that holds every engine of this user."""
+    """The folder that holds every engine of this user: `$TRITONLAB_ENGINE`, or one in the user's tritonlab folder."""
+    if shared := os.environ.get(SHARED):
+        return Path(shared).expanduser().absolute()
     return home() / "engine"
 
 
@@ -130,7 +156,9 @@ def install(progress: Progress = lambda sentence, fraction: None) -> Engine:
     """
     machine.require_runnable()
     path = engine_path()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if Engine(path, {}).is_of_others:
+        return Engine.find()
+    _require_rights(path.parent)
     lock = _lock(path)
     if not _acquired_at_once(lock):
         progress("Another installation of the engine is running; waiting for it", 0.0)
@@ -166,6 +194,8 @@ def remove() -> list[Path]:
         EngineError: a server of one of them is running, an installation is, or a folder cannot be deleted.
     """
     folders = [p for p in sorted(engines_path().glob("py*-*")) if p.is_dir()]
+    if folders:
+        _require_rights(engines_path())
     if users := _processes_in(folders):
         raise EngineError(
             f"Processes of the local engine are running: {', '.join(map(str, users))}.",
@@ -183,6 +213,19 @@ def remove() -> list[Path]:
         finally:
             lock.release()
     return folders
+
+
+def _require_rights(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        is_mine = os.access(folder, os.W_OK)
+    except OSError:
+        is_mine = False
+    if not is_mine:
+        raise EngineError(
+            f"You may not write to {folder}, where the engine is kept.",
+            f"Ask whoever looks after this host, or take a folder of your own: set {SHARED} or TRITONLAB_HOME to it.",
+        )
 
 
 def _is_complete(path: Path) -> bool:
@@ -215,11 +258,11 @@ def _build(path: Path, progress: Progress) -> None:
         progress("Making the engine's environment", 0.0)
         _run([sys.executable, "-m", "venv", "--clear", str(path / "venv")], "make its environment")
     install = [str(engine.python), "-m", "pip", "install"]
-    progress(f"Installing {TORCH}", 0.05)
-    pip.torch(install, [], "install the engine")
+    for at, _ in pip.torch(install, [], "install the engine"):
+        progress(f"Installing PyTorch for the processor: {at}", 0.2 if at == pip.UNPACKING else 0.05)
     wanted = sum(1 for line in LOCK.read_text().splitlines() if "==" in line)
-    for count, package in enumerate(pip.packages(install, ["--requirement", str(LOCK)], "install the engine")):
-        progress(f"Installing vLLM and Triton: {package}", min(0.3 + 0.55 * count / wanted, 0.85))
+    for at, taken in pip.packages(install, ["--requirement", str(LOCK)], "install the engine"):
+        progress(f"Installing vLLM and Triton: {at}", min(0.3 + 0.45 * taken / wanted, 0.75))
     progress("Starting Python and tritonserver once to see that they work", 0.9)
     versions = _verify(engine)
     record = {"versions": versions, "seconds": round(time.monotonic() - started, 1)}
@@ -232,10 +275,9 @@ def _build(path: Path, progress: Progress) -> None:
 def _compose_backends(engine: Engine) -> None:
     """Lay out what `--backend-directory` expects; Triton refuses a library that is a link out of that folder."""
     wheel = engine.site_packages / "pytriton" / "tritonserver"
-    unfinished = engine.backends.with_suffix(".part")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished = engine.backends.with_suffix(f".{os.getpid()}.part")
     python = unfinished / "python"
-    python.mkdir(parents=True)
+    python.mkdir(parents=True, exist_ok=True)
     for name in ("libtriton_python.so", "triton_python_backend_utils.py"):
         shutil.copy2(wheel / "backends" / "python" / name, python / name)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -244,7 +286,10 @@ def _compose_backends(engine: Engine) -> None:
     target.write_bytes(stub.for_numpy(source.read_bytes(), _numpy_major(engine)))
     target.chmod(0o755)
     (unfinished / "vllm").symlink_to(HERE / "backends" / "vllm")
-    unfinished.rename(engine.backends)
+    try:
+        unfinished.rename(engine.backends)
+    except OSError:  # another process of this user was faster
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _link_numa(engine: Engine) -> None:
@@ -257,7 +302,8 @@ def _link_numa(engine: Engine) -> None:
 
 def _forget_lost_checkouts(path: Path) -> None:
     for folder in path.glob("backends-*"):
-        if not (folder / "vllm").exists():  # a link to a checkout that is gone
+        # A link to a checkout that is gone, or what an interrupted process left.
+        if not (folder / "vllm").exists() or folder.suffix == ".part":
             shutil.rmtree(folder, ignore_errors=True)
 
 

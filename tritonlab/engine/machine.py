@@ -12,7 +12,7 @@ from tritonlab.errors import EngineError
 
 PYTHONS = ((3, 11), (3, 12), (3, 13))
 GLIBC = (2, 35)  # the nvidia-pytriton wheel is tagged manylinux_2_35
-DISK_GB = 4.0  # an installed engine takes 2.6 GB, its downloads about 0.9 GB
+DISK_GB = 4.0  # an installed engine takes 2.6 GB, its downloads about 0.7 GB
 
 ELSEWHERE = (
     "Run the course in a Linux x86-64 container with Docker, or give serve() the URL of a server that runs elsewhere."

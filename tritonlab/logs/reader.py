@@ -17,6 +17,7 @@ from typing import IO
 from tritonlab.logs.events import SPOKEN_OF, Event, LineParser
 from tritonlab.logs.findings import Diagnosis
 from tritonlab.logs.report import LogReport
+from tritonlab.logs.selection import numbered
 from tritonlab.logs.sources import Kept, Source, as_bytes, chunks, growth, lasts
 from tritonlab.logs.stages import DIGITS_TELL, Progress, Stage
 
@@ -26,6 +27,8 @@ VARYING = b"0123456789abcdef"
 """What differs between two lines that say the same: times, numbers, addresses, ids."""
 MOST_SHAPES, LONGEST_SHAPE = 20_000, 4096
 MOST_RUNS = 500
+PROGRESS = 1 << 22
+"""Bytes after which a caller that waits is told how far the reading is."""
 
 STATEMENT = re.compile(
     rb"(?:\d{4}-\d\d-\d\d[T ]\S+ (?:\| )?)?(?:\([\w -]+pid=\d+\) )?"
@@ -170,8 +173,14 @@ class LogReader:
                 self._progress.clocks(event)
 
     def _run_report(self, last: int, earlier: list[LogReport]) -> LogReport:
-        first, again = self._first, self._again
-        return LogReport(self._progress, self._diagnosis, earlier, (first, last), lambda: _events(again, first, last))
+        again = self._again
+        return LogReport(
+            self._progress,
+            self._diagnosis,
+            earlier,
+            (self._first, last),
+            lambda start: numbered(again(), start, last, LONGEST_LINE),
+        )
 
 
 def _statement(line: bytes) -> bytes:
@@ -179,38 +188,27 @@ def _statement(line: bytes) -> bytes:
     return found[found.lastindex or 0] if found else b""
 
 
-class _Collector(LogReader):
-    """Reads every line, for its events alone."""
-
-    def __init__(self) -> None:
-        super().__init__(again=lambda: iter(()))
-        self.events: list[Event] = []
-
-    def _event(self, event: Event, text: str) -> bool:
-        self.events.append(event)
-        return True
-
-
-def _events(again: Callable[[], Iterator[bytes]], first: int, last: int) -> list[Event]:
-    collector = _Collector()
-    for chunk in again():
-        collector.feed(chunk)
-    collector.feed(b"\n")
-    return [event for event in collector.events if first <= event.line <= last]
-
-
-def read_log(source: Source) -> LogReport:
+def read_log(source: Source, told: Callable[[int], None] | None = None) -> LogReport:
     """Read a log: a path, its text, its bytes, a list of its lines, an open stream, a server or a container; gzip too.
 
     A string is a path when it is one line and names a file. Whatever the log holds, there is a report. Of several runs
     in one log it tells the last, and has the earlier ones in `runs`.
 
+    Args:
+        source: any of these.
+        told: is told now and then how many bytes have been read, of a long log.
+
     Raises:
         LogUnreadable: the path cannot be opened, or the source is none of these.
     """
     reader = LogReader(again=(lambda: chunks(source)) if lasts(source) else None)
+    read, say = 0, PROGRESS
     for chunk in chunks(source):
         reader.feed(chunk)
+        read += len(chunk)
+        if told and read >= say:
+            told(read)
+            say = read + PROGRESS
     return reader.report()
 
 

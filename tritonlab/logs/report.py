@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, astuple
 from typing import TYPE_CHECKING, Any
 
-from tritonlab.logs import figures
+from tritonlab.logs import figures, selection
 from tritonlab.logs.arithmetic import Check, Shape, checks
 from tritonlab.logs.events import Event
 from tritonlab.logs.findings import Diagnosis, Finding
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 GIB = 2**30
 SHOWN_RUNS = 5
+LONGEST_SHOWN = 1000
+"""Bytes of a line that is shown as it stands."""
 LONGEST_CAUSE = 300
 """Characters of a cause in a table; `Finding.cause` has it whole."""
 
@@ -44,9 +46,9 @@ class LogReport:
         diagnosis: Diagnosis,
         runs: Sequence[LogReport],
         lines: tuple[int, int],
-        events: Callable[[], list[Event]],
+        read: selection.Lines,
     ) -> None:
-        self._events = events
+        self._read = read
         self.lines = lines
         self.runs = list(runs)
         self._stages = progress.stages()
@@ -74,9 +76,55 @@ class LogReport:
         """
         import pandas as pd
 
-        frame = pd.DataFrame(self._events(), columns=list(Event._fields))
+        # From the first line of all: what came before may tell the year.
+        events = (event for event in selection.events(self._read(1)) if event.line >= self.lines[0])
+        frame = pd.DataFrame(list(events), columns=list(Event._fields))
         times = {name: pd.to_datetime(frame[name], errors="coerce") for name in ("time", "docker_time")}
         return frame.assign(**times, pid=frame["pid"].astype("Int64"))
+
+    def page(
+        self,
+        *,
+        levels: Collection[str] = (),
+        components: Collection[str] = (),
+        stage: str = "",
+        words: str = "",
+        start: int = 0,
+        most: int = selection.PAGE,
+    ) -> selection.Page:
+        """Some of the events: the first `most` of those asked for, in at most 100,000 lines: no log is too long.
+
+        Args:
+            levels, components: those wanted, "none" for lines that have none; empty for all.
+            stage: a key of `stage_lines`; "" for the whole log.
+            words: a text that the message holds, in small letters or capitals.
+            start: the line to begin with, such as an earlier page's `more`.
+            most: how many.
+
+        Raises:
+            LogUnreadable: the log has no such stage, or its file is gone.
+        """
+        within = selection.known(stage, self.stage_lines()) if stage else self.lines
+        return selection.page(
+            self._read, within, levels=levels, components=components, words=words, start=start, most=most
+        )
+
+    def stage_lines(self) -> dict[str, tuple[int, int]]:
+        """The first and the last line of each stage that the log has, and of what is "after the last stage"."""
+        return selection.stage_lines(self._stages, self.lines)
+
+    def around(self, line: int, reach: int = 3) -> list[tuple[int, str]]:
+        """A line with its neighbours as they stand in the log, each with its number and cut where it is very long.
+
+        Raises:
+            LogUnreadable: the log's file is gone.
+        """
+        found: list[tuple[int, str]] = []
+        for number, text in self._read(max(self.lines[0], line - reach)):
+            if number > line + reach:
+                break
+            found.append((number, text[:LONGEST_SHOWN].decode(errors="replace").rstrip()))
+        return found
 
     @property
     def stages(self) -> pd.DataFrame:

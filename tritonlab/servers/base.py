@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self
@@ -15,7 +15,7 @@ from tritonlab.errors import ClientError, ServerFailed, TritonlabError
 from tritonlab.trace import Trace
 
 if TYPE_CHECKING:
-    from tritonlab.logs import LogReport
+    from tritonlab.logs import LogReport, Stage
 
 LOOK_EVERY_S = 0.2
 TRACE_WAIT_S = 3.0
@@ -68,12 +68,15 @@ class Server:
         """Unload a model; returns when it has gone."""
         self.client.unload(model)
 
-    def wait_ready(self, timeout: float = 600.0, *, quiet: bool = False) -> Self:
+    def wait_ready(
+        self, timeout: float = 600.0, *, quiet: bool = False, watch: Callable[[], object] | None = None
+    ) -> Self:
         """Wait until the server and its models are ready, telling what it does meanwhile.
 
         Args:
             timeout: seconds.
             quiet: print nothing.
+            watch: called some times a second while waiting, e.g. to show `stages` and `tail`.
 
         Raises:
             ServerFailed: it ended, a model failed, or the time ran out; the error says in which stage and why.
@@ -81,6 +84,8 @@ class Server:
         started = time.monotonic()
         while not self.ready():
             self._look(quiet=quiet)
+            if watch:
+                watch()
             if time.monotonic() - started > timeout:
                 raise self._failure(f"The server at {self.url} was not ready after {timeout:g} s.")
             time.sleep(LOOK_EVERY_S)
@@ -100,6 +105,14 @@ class Server:
     def report(self) -> LogReport:
         """What the server's log says so far."""
         raise NotImplementedError
+
+    def stages(self) -> list[Stage]:
+        """How far the start has come; none where the log is not ours to read."""
+        return []
+
+    def tail(self) -> list[str]:
+        """The log's last lines that say something; none where the log is not ours to read."""
+        return []
 
     @contextmanager
     def trace(self) -> Iterator[Trace]:

@@ -14,7 +14,7 @@ import difflib
 import html
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -128,6 +128,38 @@ class DockerRun:
             )
         return cls(rest[0], tuple(rest[1:]), tuple(options))
 
+    @classmethod
+    def chosen(cls, options: Iterable[tuple[str, str]], image: str, command: Iterable[str] = ()) -> DockerRun:
+        """A command from what somebody chose or typed; `shells.typed` says how variables are written.
+
+        Args:
+            options: long names with their values; "" where an option takes none.
+            image, command: as those of the class.
+
+        Raises:
+            CommandError: an option is unknown, or its value is missing; the image cannot be one; or a secret's value
+                is given, where its name would do.
+        """
+        given = []
+        for name, value in options:
+            known = flags("docker").get(name)
+            if known is None:
+                raise CommandError(f"docker run has no option {name}.", "See docker run --help.")
+            if known.value and not value:
+                raise CommandError(f"{name} has no value.", f"It {known.does}; write one, or take {name} out.")
+            option = Option(name, shells.typed(value) if known.value else None)
+            if _tells_a_secret(option):
+                raise CommandError(
+                    f"{_shown(option)} would put a secret into the command line, and into this notebook.",
+                    f"Set {value.partition('=')[0]} in the shell, and give the name alone.",
+                )
+            given.append(option)
+        if not re.fullmatch(r"[\w${][\w./:@${}-]*", image):
+            raise CommandError(
+                f"{image!r} cannot be an image.", "Write a name such as nvcr.io/nvidia/tritonserver:TAG."
+            )
+        return cls(shells.typed(image), tuple(map(shells.typed, command)), tuple(given))
+
     def render(self, shell: str = "bash") -> str:
         """The command line for a shell: "bash", "powershell" or "cmd".
 
@@ -178,13 +210,13 @@ class DockerRun:
         return pd.DataFrame(list(self._explained()), columns=["part", "what it does", "without it"])
 
     def _explained(self) -> Iterator[tuple[str, str, str]]:
-        flags = _flags("docker")
+        known_flags = flags("docker")
         for option in self.options:
-            known = flags.get(option.name)
+            known = known_flags.get(option.name)
             text = (known.does, known.without) if known else ("an option of Docker's; see docker run --help", "")
             yield (_shown(option), *(_in_particular(option) or text))
         yield self.image, _contents(self.image), "Docker does not know what to run"
-        triton = _flags("triton")
+        triton = flags("triton")
         for word in self.command:
             known = triton.get(word.partition("=")[0])
             if known:
@@ -227,6 +259,14 @@ def _in_particular(option: Option) -> tuple[str, str] | None:
         if mount.get("target") == FOLDER_OF_THE_HUB:
             return "keeps what is downloaded, outside the container", "each new container downloads the weights again"
     return None
+
+
+def without_secret(name: str, value: str) -> str:
+    """The value of an option, less what is secret in it: of HF_TOKEN=hf_abc the name, and the equals sign."""
+    head, _, rest = value.partition("=")
+    # A variable may be in the making, and is no secret.
+    secret = _tells_a_secret(Option(name, shells.typed(value))) and not rest.startswith("$")
+    return f"{head}=" if secret else value
 
 
 def _tells_a_secret(option: Option) -> bool:
@@ -415,21 +455,21 @@ def _volume_as_mount(value: str) -> dict[str, str]:
 
 def _option(words: Sequence[str], options: list[Option]) -> int:
     """Take the option that the words begin with; how many words it took."""
-    flags = _flags("docker")
+    known = flags("docker")
     name, equals, value = words[0].partition("=")
     if name.startswith("--"):
-        if name not in flags:
-            near = difflib.get_close_matches(name, flags, 1)
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
             hint = f"Did you mean {near[0]}?" if near else "See docker run --help."
             raise CommandError(f"docker run has no option {name}.", hint)
-        if not flags[name].value:
+        if not known[name].value:
             if not equals or value == "true":
-                options.append(Option(flags[name].names[0]))
+                options.append(Option(known[name].names[0]))
             return 1
-        return _valued(flags[name], value if equals else None, words, options)
+        return _valued(known[name], value if equals else None, words, options)
     letters = words[0][1:]
     for at, letter in enumerate(letters):
-        short = flags.get(f"-{letter}")
+        short = known.get(f"-{letter}")
         if short is None:
             raise CommandError(f"docker run has no option -{letter}, in {words[0]!r}.", "See docker run --help.")
         if short.value:
@@ -449,17 +489,17 @@ def _valued(flag: Flag, value: str | None, words: Sequence[str], options: list[O
 
 
 @cache
-def _flags(program: str) -> dict[str, Flag]:
+def flags(program: str) -> dict[str, Flag]:
     """The options of "docker" or "triton", each under all its names."""
     table = tomllib.loads(Path(__file__).with_name("docker_flags.toml").read_text(encoding="utf-8"))
-    known = [Flag(tuple(e["names"]), e.get("value", True), e["does"], e["without"]) for e in table[program]]
-    flags = {name: flag for flag in known for name in flag.names}
+    listed = [Flag(tuple(e["names"]), e.get("value", True), e["does"], e["without"]) for e in table[program]]
+    found = {name: flag for flag in listed for name in flag.names}
     if program == "docker":
         unknown = ("an option of Docker's; see docker run --help", "")
         for value, names in ((True, table["other"]["with_value"]), (False, table["other"]["without_value"])):
             for name in names:
-                flags.setdefault(name, Flag((name,), value, *unknown))
-    return flags
+                found.setdefault(name, Flag((name,), value, *unknown))
+    return found
 
 
 def _known_shell(shell: str) -> str:

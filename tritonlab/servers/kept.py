@@ -19,11 +19,12 @@ from tritonlab.client import Client
 from tritonlab.errors import ServerFailed, TritonlabError
 from tritonlab.home import home
 from tritonlab.logs import LogReader
+from tritonlab.logs.events import ANSI
 from tritonlab.servers import leftovers
 from tritonlab.servers.base import Server
 
 if TYPE_CHECKING:
-    from tritonlab.logs import LogReport
+    from tritonlab.logs import LogReport, Stage
 
 KEPT_LOGS = 20
 EXIT_TIMEOUT_S = 5  # Triton's own default of 30 s is waited out when a request hangs
@@ -121,6 +122,15 @@ class KeptServer(Server):
         self._read_log()
         return self._reader.report()
 
+    def stages(self) -> list[Stage]:
+        """How far the start has come, by the log so far."""
+        self._read_log()
+        return self._reader.stages
+
+    def tail(self) -> list[str]:
+        """The log's last lines that say something."""
+        return _tail(self.log_path)
+
     def _read_log(self) -> None:
         with suppress(FileNotFoundError), self.log_path.open("rb") as log:
             log.seek(self._read_bytes)
@@ -163,7 +173,7 @@ class KeptServer(Server):
         findings = [found for found in self._reader.report().findings if found.severity == "error"]
         cause = f" {findings[0].title}: {findings[0].cause}" if findings else ""
         fix = " ".join([findings[0].fix, *filter(None, [findings[0].on.get(self.target)])]) if findings else ""
-        return ServerFailed(f"{what}{cause}\nThe log ends:\n  " + "\n  ".join(_tail(self.log_path)), fix)
+        return ServerFailed(f"{what}{cause}\nThe log ends:\n  " + "\n  ".join(self.tail()), fix)
 
 
 def servers_path() -> Path:
@@ -238,7 +248,7 @@ def _tail(log: Path) -> list[str]:
 
     What Triton tells for information is left out where there are warnings and errors to show.
     """
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    lines = ANSI.sub("", log.read_text(errors="replace")).splitlines() if log.exists() else []
     told = [line for line in lines if line.strip() and not line.startswith(("| ", "+-"))]
     told = [line for line in told if not INFORMATION.match(line)] or told
     return [line if len(line) <= TAIL_WIDTH else f"{line[:TAIL_WIDTH]}…" for line in told[-TAIL_LINES:]]

@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from tritonlab.files import write_whole
+
 MARK = "TRITONLAB_SERVER"
 KILL_WAIT_S = 5.0
 PROCESSES = Path("/proc")
@@ -79,9 +81,7 @@ def sweep(folder: Path) -> list[str]:
 
 def write(path: Path, content: Mapping[str, object]) -> None:
     """Write a file of JSON at once: another process that looks must not read half of it."""
-    unfinished = path.with_suffix(".part")
-    unfinished.write_text(json.dumps(content))
-    unfinished.replace(path)
+    write_whole(path, json.dumps(content).encode())
 
 
 def keeper_lives(folder: Path) -> bool:

@@ -48,8 +48,13 @@ class Running:
 
 def running() -> list[Running]:
     """The servers that run on this machine, and those with a container on the Docker engine, if one answers."""
-    kept = {folder.name: _known(folder) for folder in _kept()}
-    return [*kept.values(), *(Running(name, "docker") for name in sorted(_labelled() - set(kept)))]
+    kept = recorded()
+    return [*kept, *(Running(name, "docker") for name in sorted(_labelled() - {server.id for server in kept}))]
+
+
+def recorded() -> list[Running]:
+    """Those that this user's own records tell of; no Docker engine is asked."""
+    return [_known(folder) for folder in _kept()]
 
 
 def own() -> list[str]:

@@ -69,7 +69,7 @@ def serve(
 
         return LocalServer(Path(repository), models, ports or {}, arguments, environment or {}, log, trace=trace)
     if target == "docker":
-        from tritonlab.progress import Progress
+        from tritonlab.progress_bar import Progress
         from tritonlab.servers.docker import DockerServer
 
         with Progress() as progress:

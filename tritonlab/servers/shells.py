@@ -45,6 +45,11 @@ def split(text: str, shell: str) -> list[str]:
     return list(_Reader(text[prompt.end() if prompt else 0 :], shell).words())
 
 
+def typed(text: str) -> str:
+    """A word as people type it into a field, where $HF_TOKEN is a variable as ${HF_TOKEN} is; $$ is a dollar."""
+    return re.sub(r"\$\$|\$([A-Za-z_]\w*)", lambda found: f"${{{found[1]}}}" if found[1] else "$$", text)
+
+
 def quote(word: str, shell: str) -> str:
     """A word as one writes it in a shell."""
     pieces = _pieces(word)

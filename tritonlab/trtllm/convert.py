@@ -230,6 +230,25 @@ class ConvertPlan(command.Plan):
             )  # fmt: skip
 
 
+def looked_over(
+    config: Mapping[str, Any], capability: tuple[int, int] | None = None, **choices: Any
+) -> tuple[dict[str, Any], AdviceList]:
+    """The config.json of a checkpoint that somebody has in mind, and what speaks against it.
+
+    What no script converts is advice too, and then the content is empty.
+
+    Args:
+        config: the content of the model's config.json.
+        capability: the compute capability of the GPU that is to serve it.
+        choices: dtype, tp, pp, quantization and kv_cache of a `ConvertPlan`.
+    """
+    try:
+        plan = ConvertPlan("model", "checkpoint", config, **choices)
+    except CommandError as error:
+        return {}, AdviceList([Advice("conversion", error.what, "An engine is built from a checkpoint.", error.fix)])
+    return plan.checkpoint(), plan.check(capability)
+
+
 def checkpoint_config(
     config: Mapping[str, Any],
     dtype: str = "auto",

@@ -22,6 +22,7 @@ Value = str | int | bool
 FP8 = ("FP8", "FP8_PER_CHANNEL_PER_TOKEN", "FP8_BLOCK_SCALES")
 FUSING = ("LlamaForCausalLM", "MistralForCausalLM", "Gemma2ForCausalLM", "MedusaForCausalLM")
 
+MOST_DIGITS = 10
 MOST_TOKENS = 16384
 """max_num_tokens above which trtllm-build warns (0.20, models' _common.py)."""
 
@@ -213,7 +214,7 @@ def _check(name: str, value: Value) -> None:
         hint = f"Did you mean {near[0]}?" if near else "See trtllm-build --help."
         raise CommandError(f"trtllm-build has no option {name!r} here.", hint)
     flag, text = known[name], _written(value)
-    if flag.kind == "number" and (isinstance(value, bool) or not text.isdecimal()):
+    if flag.kind == "number" and (isinstance(value, bool) or not text.isdecimal() or len(text) > MOST_DIGITS):
         raise CommandError(f"--{name} {value!r} is no number.", "Write a whole number, e.g. 64.")
     if flag.kind == "switch" and not isinstance(value, bool):
         raise CommandError(f"--{name} takes no value.", f"Write {name}=True.")

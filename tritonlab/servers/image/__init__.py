@@ -156,10 +156,10 @@ def _collect(context: Path, progress: Progress) -> None:
     what = ["--only-binary", ":all:", "--python-version", PYTHON, "--implementation", "cp"]
     what += ["--dest", str(context / "wheels")]
     what += [word for platform in PLATFORMS for word in ("--platform", platform)]
-    progress(f"Fetching wheels: {TORCH}", 0.0)
-    pip.torch(fetch, what, "fetch the image's wheels")
-    for count, package in enumerate(pip.packages(fetch, [*what, *requirements[1:]], "fetch the image's wheels")):
-        progress(f"Fetching wheels: {package}", 0.1 + 0.4 * count / len(requirements))
+    for at, _ in pip.torch(fetch, what, "fetch the image's wheels"):
+        progress(f"Fetching PyTorch for the processor: {at}", 0.0)
+    for at, taken in pip.packages(fetch, [*what, *requirements[1:]], "fetch the image's wheels"):
+        progress(f"Fetching vLLM and Triton: {at}", 0.1 + 0.4 * min(1, taken / len(requirements)))
 
 
 def _built(engine: DockerEngine, context: Path, base: str, *, anew: bool) -> Iterator[tuple[str, float]]:

@@ -10,9 +10,13 @@ class Progress:
     """A rich bar on a terminal, one line a step elsewhere."""
 
     def __enter__(self) -> Self:
-        from rich.progress import Progress
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-        self._bar = Progress(disable=not sys.stderr.isatty())
+        # The clock shows that a step which cannot say how far it is, such as unpacking, still works.
+        told = TextColumn("{task.description}", markup=False)
+        columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), told)
+        self._bar = Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
         self._task = self._bar.add_task("", total=1.0)
         self._step = ""
         return self
