@@ -64,7 +64,7 @@ ELSEWHERE = {
     "nv_trt_llm_kv_cache_block_metrics": f"TensorRT-LLM; {TRTLLM}",
     "nv_trt_llm_request_metrics": f"TensorRT-LLM; {TRTLLM}",
     "nv_trt_llm_runtime_memory_metrics": f"TensorRT-LLM; {TRTLLM}",
-    "vllm:gpu_cache_usage_perc": "vLLM until 2025, vllm-project/vllm#18354; triton-inference-server/vllm_backend, src/utils/metrics.py",
+    "vllm:gpu_cache_usage_perc": "vLLM until 2025; vllm-project/vllm#18354",
     "vllm:inter_token_latency_seconds_bucket": "`vllm serve`; vllm/v1/metrics/loggers.py",
     "vllm:num_preemptions_total": "`vllm serve`, NVIDIA's backend; vllm/v1/metrics/loggers.py",
 }
