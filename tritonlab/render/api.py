@@ -70,7 +70,8 @@ def client() -> ModuleType:
             "The Kubernetes client's types are not installed.",
             'Install the extra: pip install "tritonlab[kubernetes]".',
         ) from None
-    return kubernetes.client
+    module: ModuleType = kubernetes.client
+    return module
 
 
 def check_name(what: str, value: object) -> str:

@@ -132,7 +132,7 @@ class Serving:
         options = [*(word for word in ours if word.split("=")[0] not in given), *self.arguments]
         compiled = [model.name for model in self.loaded if model.config.backend == "tensorrtllm"]
         if compiled and self.gpus > 1:
-            plan = LaunchPlan(docker.MODELS, self.gpus, compiled, **{f"{k}_port": p for k, p in docker.PORTS.items()})
+            plan = LaunchPlan(docker.MODELS, self.gpus, compiled)
             words = plan.words()
             rank_0 = words.index("tritonserver") + 1
             return [*words[:rank_0], *options, *words[rank_0:]]
