@@ -138,5 +138,5 @@ def _notes(served: Serving) -> Iterable[str]:
         "Whoever reaches Ray's ports runs programs on the hosts: the network between them has to be theirs alone, and "
         "a firewall has to keep others from all ports but tritonserver's 8000 and 8001."
     )
-    if folders := served.folders():
+    if folders := served.folders:
         yield f"Every host needs {', '.join(folders)}, at that path."
