@@ -33,6 +33,7 @@ from tritonlab.servers import local
 from tritonlab.trtllm import InflightBatcherLlm
 
 CUSTOM = yaml.safe_load(Path(__file__).with_name("custom_resources.yaml").read_text())
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was built
 HEALTHY = {"ENABLE_VLLM_HEALTH_CHECK": "true", "REPORT_CUSTOM_METRICS": "true"}
 WHERE_IT_RUNS = ("--backend-directory", "--http-", "--grpc-", "--metrics-", "--backend-config", "--exit-timeout-secs")
 
@@ -48,7 +49,7 @@ def repository(tmp_path: Path) -> ModelRepository:
 
 def objects(rendered: Rendered) -> list[dict[str, Any]]:
     texts = [text for name, text in rendered.files.items() if name.endswith(".yaml") and "/" not in name]
-    return [found for text in texts for found in yaml.safe_load_all(text)]
+    return [found for text in texts for found in yaml.load_all(text, Loader=LOADER)]
 
 
 def one(rendered: Rendered, kind: str) -> dict[str, Any]:
@@ -456,7 +457,10 @@ class TestRay:
             [head, "echo", "a b", "$HOME"], env={**environment, "RAY_HOSTS": "2"}, capture_output=True, text=True,
             check=True, timeout=30,
         )  # fmt: skip
-        assert done.stdout.splitlines() == ["ray start --head --node-ip-address=10.0.0.1 --port=6379", "a b $HOME"]
+        assert done.stdout.splitlines() == [
+            "ray start --head --node-ip-address=10.0.0.1 --port=6379 --include-dashboard=false",
+            "a b $HOME",
+        ]
 
 
 # Servers that fail as Triton may, for HAProxy to go round.
@@ -470,7 +474,7 @@ class Replica(ThreadingHTTPServer):
     def __init__(self, way: str, *, ready: int = 200) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.way, self.ready, self.asked = way, ready, 0
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
     @property
     def address(self) -> str:
