@@ -639,7 +639,7 @@ class TestHaproxy:
 class TestRendered:
     def test_it_shows_itself(self) -> None:
         rendered = Rendered({"a.cfg": "<x>\n"}, ("Mind the <step>.",))
-        assert repr(rendered) == "Rendered, 1 files:\n  a.cfg: 1 lines\nnote: Mind the <step>."
+        assert repr(rendered) == "Rendered files (lines):\n  a.cfg (1)\nnote: Mind the <step>."
         page = rendered._repr_html_()
         assert "&lt;x&gt;" in page
         assert "<details open>" in page

@@ -58,8 +58,8 @@ class Rendered:
         return written
 
     def __repr__(self) -> str:
-        sizes = [f"  {name}: {text.count(chr(10))} lines" for name, text in self.files.items()]
-        return "\n".join([f"Rendered, {len(self.files)} files:", *sizes, *(f"note: {note}" for note in self.notes)])
+        sizes = [f"  {name} ({text.count(chr(10))})" for name, text in self.files.items()]
+        return "\n".join(["Rendered files (lines):", *sizes, *(f"note: {note}" for note in self.notes)])
 
     def _repr_html_(self) -> str:
         opened = " open" if len(self.files) == 1 else ""
