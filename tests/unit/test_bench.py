@@ -157,7 +157,7 @@ def test_what_is_no_record(tmp_path: Path, text: str) -> None:
         Benchmark.load(tmp_path / "other.json")
 
 
-def test_ratios() -> None:
+def test_ratios(tmp_path: Path) -> None:
     slow = answers(1, 4)
     fast = [
         answer._replace(start=at / 2, end=(at + 1) / 2, latency_ms=500.0, ttft_ms=(100.0 + at) / 4)
@@ -181,7 +181,11 @@ def test_ratios() -> None:
     assert "0.75*" in repr(broken)
     assert found.errors.empty
     assert list(broken.errors["label"]) == ["b"]
-    assert json.loads(json.dumps(broken.record(), allow_nan=False))["ratios"][0]["errors"] == 1
+    saved = broken.save(tmp_path / "record.json")
+    assert json.loads(saved.read_text())["ratios"][0]["errors"] == 1
+    assert Comparison.load(saved) == broken
+    with pytest.raises(BenchError, match="no record of a comparison"):
+        Comparison.load(made().save(saved))
 
 
 @pytest.mark.parametrize(
