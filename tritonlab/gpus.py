@@ -82,7 +82,8 @@ def memory_of(gpu: str = "") -> int:
         return max(kind.memory for kind in found)
     if wanted.removesuffix("gib").isdecimal() and 0 < int(wanted.removesuffix("gib")) < 1 << 20:
         return int(wanted.removesuffix("gib")) << 30
-    close = [kind for kind in KNOWN if kind.name.lower().replace(" ", "").startswith(wanted)]
+    known = {kind.name.lower().replace(" ", ""): kind for kind in KNOWN}
+    close = [known[wanted]] if wanted in known else [kind for name, kind in known.items() if name.startswith(wanted)]
     if len(close) != 1:
         which = ", ".join(kind.name for kind in close)
         what = f"{gpu!r} may be {which}." if close else f"No GPU is known as {gpu!r}."

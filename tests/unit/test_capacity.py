@@ -212,6 +212,7 @@ def test_gpus_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpus, "here", list)
     known = {kind.name: kind.memory for kind in gpus.KNOWN}
     assert gpus.memory_of("h100") == gpus.memory_of("H100 80 GB") == known["H100 80 GB"]
+    assert all(gpus.memory_of(name) == memory for name, memory in known.items())
     assert gpus.memory_of("80") == gpus.memory_of("80 GiB") == 80 * GIB
     for wrong, said in (("A100", "may be A100 40 GB, A100 80 GB"), ("TPU", "No GPU is known"), ("", "no NVIDIA GPU")):
         with pytest.raises(TritonlabError, match=said):
