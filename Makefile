@@ -59,12 +59,14 @@ notebooks: setup  ## execute the notebooks in place, to renew their stored outpu
 	cd notebooks && TRITONLAB_LEARNER=you ../$(BIN)/jupyter nbconvert --to notebook --execute --inplace *.ipynb
 	$(BIN)/python tests/notebook_format.py --fix notebooks/*.ipynb workshop/*.ipynb
 
-lock: $(STAMP)  ## renew requirements.lock and the engine's lock (needs uv)
+lock: $(STAMP)  ## renew requirements.lock and the locks of engine and AIPerf (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-annotate --no-header \
 	  --output-file requirements.lock pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
 	  --override tritonlab/engine/engine.override --output-file tritonlab/engine/engine.lock tritonlab/engine/engine.in
 	sed -i -E "/sys_platform == '(win32|emscripten)'|== 's390x'$$/d" tritonlab/engine/engine.lock
+	uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
+	  --output-file tritonlab/bench/aiperf.lock tritonlab/bench/aiperf.in
 
 bench: setup  ## run every benchmark; each prints its ratios
 	for name in startup course serving logs; do $(BIN)/python benchmarks/$$name.py || exit 1; done

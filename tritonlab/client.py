@@ -143,6 +143,11 @@ class Client:
     ) -> None:
         self.close()
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """What is sent with every request. It may hold a secret: do not print it."""
+        return dict(self._headers)
+
     def close(self) -> None:
         """Close the connections; the client opens new ones when it is used again."""
         if self._made is None:
@@ -293,7 +298,7 @@ class Client:
             ClientError: one of its kinds, with what the server said.
         """
         patience = self._patience(timeout)
-        body = self._body(model, prompt, sampling, stream=False)
+        body = self.body(model, prompt, sampling, stream=False)
         started = time.monotonic()
         raw = self._post(f"{_model(model)}/generate", body, patience)
         return _generation(raw, time.monotonic() - started)
@@ -307,25 +312,30 @@ class Client:
             ClientError: n is above 1: the pieces of several texts would come mixed.
         """
         path, patience = f"{_model(model)}/generate_stream", self._patience(timeout)
-        body = self._body(model, prompt, sampling, stream=True)
+        body = self.body(model, prompt, sampling, stream=True)
         return GenerationStream(lambda: self._events(path, body, patience))
 
     def stream_grpc(
         self, model: str, prompt: str, *, timeout: float | None = None, **sampling: Any
     ) -> GenerationStream:
         """The same over gRPC, with `tritonclient`. (ModelStreamInfer)"""
-        patience, body = self._patience(timeout), self._body(model, prompt, sampling, stream=True)
+        patience, body = self._patience(timeout), self.body(model, prompt, sampling, stream=True)
         return GenerationStream(lambda: self._grpc_events(model, body, patience))
 
-    # What the above is made of
+    def body(self, model: str, prompt: str, sampling: Mapping[str, Any], *, stream: bool) -> dict[str, Any]:
+        """What `generate` and `stream` send: the JSON object, as the model's own inputs want it.
 
-    def _body(self, model: str, prompt: str, sampling: Mapping[str, Any], *, stream: bool) -> dict[str, Any]:
+        Raises:
+            ClientError: a setting has no JSON form, or the model has no such input.
+        """
         # First what no model would take: that needs no server.
         plain = bodies.of_vllm(prompt, sampling, stream=stream)
         inputs = self._inputs_of(model)
         if not inputs or "sampling_parameters" in inputs:
             return plain
         return bodies.of_tensors(prompt, sampling, inputs, stream=stream)
+
+    # What the above is made of
 
     def _inputs_of(self, model: str) -> Mapping[str, bodies.Tensor]:
         """A model's inputs, asked for once; none when the server does not tell: then its refusal will be of use."""

@@ -7,6 +7,7 @@ TritonlabError
 ├── CommandError           a docker command line that cannot be read or written
 ├── DockerError            no Docker engine answers, or it refused what was asked
 ├── LogUnreadable          a log source that cannot be opened
+├── BenchError             a load that could not be run, or that nothing answered
 ├── CourseError            a notebook, a parameter or an exercise that does not exist, or a run that failed
 └── ClientError            a request that got no good answer
     ├── ServerUnreachable  nothing answers at that address
@@ -66,6 +67,10 @@ class ServerFailed(TritonlabError):
 
 class LogUnreadable(TritonlabError):
     """A log source that cannot be opened."""
+
+
+class BenchError(TritonlabError):
+    """A load that could not be run, or that nothing answered."""
 
 
 class CourseError(TritonlabError):

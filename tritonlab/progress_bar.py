@@ -7,7 +7,10 @@ from typing import Self
 
 
 class Progress:
-    """A rich bar on a terminal, one line a step elsewhere."""
+    """A rich bar on a terminal, one line a step elsewhere; `quiet` leaves the lines out, for output that programs read."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._is_quiet = quiet
 
     def __enter__(self) -> Self:
         from rich.console import Console
@@ -27,7 +30,7 @@ class Progress:
     def __call__(self, sentence: str, fraction: float) -> None:
         self._bar.start()  # only now: what is done at once needs no bar
         step = sentence.split(":")[0]
-        if self._bar.disable and step != self._step:
+        if self._bar.disable and not self._is_quiet and step != self._step:
             print(step, flush=True)
         self._step = step
         self._bar.update(self._task, description=sentence, completed=fraction)
