@@ -6,6 +6,8 @@ import shutil
 import subprocess
 from typing import NamedTuple
 
+from tritonlab.errors import TritonlabError
+
 TIMEOUT_S = 5.0
 MIB = 1 << 20
 
@@ -62,3 +64,28 @@ def here() -> list[Gpu]:
         if size.removesuffix(" MiB").isdecimal() and major.isdecimal() and minor.isdecimal():
             found.append(Gpu(name, int(size.removesuffix(" MiB")) * MIB, (int(major), int(minor))))
     return list(dict.fromkeys(found))
+
+
+def memory_of(gpu: str = "") -> int:
+    """Bytes of a GPU: one of KNOWN by how its name begins, or a number of GiB; without either this host's largest.
+
+    Raises:
+        TritonlabError: no GPU is known by it, several are, or this host has none.
+    """
+    names = ", ".join(kind.name for kind in KNOWN)
+    wanted = gpu.lower().replace(" ", "")
+    if not wanted:
+        if not (found := here()):
+            raise TritonlabError(
+                "This host has no NVIDIA GPU to plan for.", f"Name one: {names}, or its memory in GiB."
+            )
+        return max(kind.memory for kind in found)
+    if wanted.removesuffix("gib").isdecimal() and 0 < int(wanted.removesuffix("gib")) < 1 << 20:
+        return int(wanted.removesuffix("gib")) << 30
+    known = {kind.name.lower().replace(" ", ""): kind for kind in KNOWN}
+    close = [known[wanted]] if wanted in known else [kind for name, kind in known.items() if name.startswith(wanted)]
+    if len(close) != 1:
+        which = ", ".join(kind.name for kind in close)
+        what = f"{gpu!r} may be {which}." if close else f"No GPU is known as {gpu!r}."
+        raise TritonlabError(what, f"Name one: {names}, or its memory in GiB.")
+    return close[0].memory
