@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from tritonlab.cli import course, engine, image, logs, machine, progress, servers, welcome, workshop
+from tritonlab.cli import course, engine, image, logs, machine, progress, render, servers, welcome, workshop
 from tritonlab.errors import TritonlabError
 
 app = typer.Typer(
@@ -14,7 +14,7 @@ app = typer.Typer(
     help="Learn and do LLM serving on NVIDIA Triton. Without a command: what to do next.",
     rich_markup_mode=None,
 )
-for commands in (welcome, machine, engine, image, course, progress, workshop, servers, logs):
+for commands in (welcome, machine, engine, image, course, progress, workshop, servers, render, logs):
     commands.add_to(app)
 
 

@@ -27,6 +27,8 @@ from tritonlab.trtllm import EngineFolder, command
 if TYPE_CHECKING:
     from docker.models.containers import Container
 
+    from tritonlab.schema import ModelConfig
+
 MODELS = "/models"
 TRACE = "/tmp/trace.json"  # in the container
 # Volume -> folder: what was downloaded, and what vLLM found out and compiled, outlives the container.
@@ -230,8 +232,13 @@ def engine_image(engine: engines.DockerEngine, repository: Path, models: tuple[s
             f"{compiled[0].name} runs a compiled engine (backend tensorrtllm), and Docker has no NVIDIA GPU here.",
             "Give InflightBatcherLlm vllm={...} in place of engine=: then the model runs on a processor.",
         )
+    return image_of(compiled[0])
+
+
+def image_of(config: ModelConfig) -> str:
+    """NVIDIA's image with the TensorRT-LLM that compiled the engine of a model."""
     try:
-        version = EngineFolder.read(compiled[0].parameters["gpt_model_path"].string_value).version
+        version = EngineFolder.read(config.parameters["gpt_model_path"].string_value).version
     except TritonlabError:
         version = ""
     fitting = [r.tag for r in compatibility.releases().values() if r.tensorrt_llm and r.tensorrt_llm.version == version]
@@ -314,13 +321,18 @@ def _pull(engine: engines.DockerEngine, name: str, progress: Progress) -> None:
 def _mounts(repository: Path) -> list[str]:
     """The values of --mount: the repository, what its models name on this machine, the caches."""
     return [
-        _bind(repository, MODELS),
-        *(_bind(folder, str(folder)) for folder in _folders(repository)),
+        bind(repository, MODELS),
+        *(bind(folder, str(folder)) for folder in _folders(repository)),
         *(f"type=volume,source={volume},target={folder}" for volume, folder in CACHES.items()),
     ]
 
 
-def _bind(source: Path, target: str) -> str:
+def bind(source: Path, target: str) -> str:
+    """The value of --mount that shows a folder of the host in the container, read-only.
+
+    Raises:
+        TritonlabError: Docker has no way to write its name.
+    """
     if "," in str(source):
         raise TritonlabError(f"Docker cannot be told of {source}: its name has a comma.", "Rename the folder.")
     return f"type=bind,source={source},target={target},readonly"
@@ -328,21 +340,28 @@ def _bind(source: Path, target: str) -> str:
 
 def _folders(repository: Path) -> Iterator[Path]:
     """The folders of this machine that the models name, and the course's model: shown at the same path."""
-    found = {MODEL.resolve()}
-    for value in _named(repository):
-        if value and Path(value).is_dir():
+    yield from sorted({MODEL.resolve(), *folders(ModelRepository(repository))})
+
+
+def folders(models: Iterable[Model]) -> set[Path]:
+    """The folders of this machine that models name."""
+    found = set()
+    for value in filter(None, _named(models)):
+        if Path(value).is_dir():
             folder = Path(os.path.abspath(value))
             # A snapshot of the Hub holds links to files that lie beside it.
             found |= {folder, *(link.resolve().parent for link in folder.iterdir() if link.is_symlink())}
-    yield from sorted(found)
+    return found
 
 
-def _named(repository: Path) -> Iterator[str]:
+def _named(models: Iterable[Model]) -> Iterator[str]:
     """What model.json and the parameters of config.pbtxt name that may be a folder."""
-    for path in repository.glob("*/*/model.json"):
-        with suppress(OSError, ValueError, AttributeError):
-            for key, value in json.loads(path.read_text(encoding="utf-8")).items():
-                if key in {"model", "tokenizer"} and isinstance(value, str):
-                    yield value
-    for model in _readable(repository):
-        yield from (model.config.parameters[name].string_value for name in FOLDERS & set(model.config.parameters))
+    for model in models:
+        for path in model.path.glob("*/model.json"):
+            with suppress(OSError, ValueError, AttributeError):
+                for key, value in json.loads(path.read_text(encoding="utf-8")).items():
+                    if key in {"model", "tokenizer"} and isinstance(value, str):
+                        yield value
+        with suppress(RepositoryError):
+            parameters = model.config.parameters
+            yield from (parameters[name].string_value for name in FOLDERS & set(parameters))
