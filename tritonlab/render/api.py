@@ -11,6 +11,8 @@ from tritonlab.errors import TritonlabError
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
+QUANTITY = re.compile(r"(?=.*[1-9])\d+(\.\d+)?(m|k|[MGTPE]|[KMGTPE]i)?")
+
 
 @dataclass(frozen=True)
 class Place:
@@ -40,8 +42,7 @@ class Place:
             check_name(what, value)
         if len(self.name) > 50:
             raise TritonlabError(f"The name {self.name!r} leaves no room for endings.", "Take at most 50 signs.")
-        if not re.fullmatch(r"\d+([KMGTP]i?)?", self.cache_size):
-            raise TritonlabError(f"cache_size is {self.cache_size!r}.", 'Write a size such as "100Gi".')
+        check_quantity("cache_size", self.cache_size)
 
     def labels(self) -> dict[str, str]:
         """What selects the pods."""
@@ -85,6 +86,17 @@ def check_name(what: str, value: object) -> str:
             f"{what} is {value!r}, which Kubernetes takes for no name.",
             "Use at most 63 small letters, digits and '-', beginning and ending with a letter or a digit.",
         )
+    return value
+
+
+def check_quantity(what: str, value: object) -> str:
+    """The value, if Kubernetes takes it as an amount above 0, such as "16Gi", "4" or "500m".
+
+    Raises:
+        TritonlabError: it does not.
+    """
+    if not isinstance(value, str) or not QUANTITY.fullmatch(value):
+        raise TritonlabError(f"{what} is {value!r}.", 'Write an amount such as "16Gi", "4" or "500m".')
     return value
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tritonlab.errors import TritonlabError
 from tritonlab.render import groups, network, ray_cluster, scaling, serving
-from tritonlab.render.api import Place, as_name, check_name, client, plain
+from tritonlab.render.api import Place, as_name, check_name, check_quantity, client, plain
 from tritonlab.render.pods import ADMIN_HEADER, ADMIN_KEY, Pods
 from tritonlab.render.rendered import Rendered, as_yaml
 from tritonlab.render.serving import Serving, at_least
@@ -73,6 +73,8 @@ def kubernetes(
     served = Serving.of(repository, models, image, gpus, hosts, arguments, environment)
     place = Place(name or as_name(served.models[0]), namespace, monitoring, storage_class, cache_size)
     _check_secret("token_secret", token_secret)
+    check_quantity("cpu", cpu)
+    check_quantity("memory", memory)
     if admin_secret:
         _check_secret("admin_secret", admin_secret)
     if repository_claim:
@@ -156,7 +158,7 @@ def _notes(served: Serving) -> Iterator[str]:
     if served.hosts > 1:
         yield ray_cluster.needs_ray(served)
         yield "The cluster has to have the LeaderWorkerSet controller (lws.sigs.k8s.io)."
-    for folder in served.folders():
+    for folder in served.folders:
         yield f"The weights in {folder} have to be copied into the volume, to the path {folder.lstrip('/')}."
 
 

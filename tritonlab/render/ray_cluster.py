@@ -25,7 +25,7 @@ HEAD = """\
 # RAY_HOSTS, RAY_PORT and VLLM_HOST_IP, this host's address, come from the environment.
 set -euo pipefail
 export RAY_USAGE_STATS_ENABLED=0
-ray start --head --node-ip-address="$VLLM_HOST_IP" --port="$RAY_PORT"
+ray start --head --node-ip-address="$VLLM_HOST_IP" --port="$RAY_PORT" --include-dashboard=false
 count='import ray; ray.init(address="auto", log_to_driver=False); print(sum(n["Alive"] for n in ray.nodes()))'
 until [ "$(python3 -c "$count" 2>/dev/null | tail -n 1)" = "$RAY_HOSTS" ]; do
   echo "waiting for $RAY_HOSTS hosts"
@@ -135,8 +135,9 @@ def _notes(served: Serving) -> Iterable[str]:
     yield from serving.notes(served)
     yield needs_ray(served)
     yield (
-        "Whoever reaches Ray's ports runs programs on the hosts: the network between them has to be theirs alone, and "
-        "a firewall has to keep others from all ports but tritonserver's 8000 and 8001."
+        "Whoever reaches Ray's ports runs programs on the hosts: the network between them has to be theirs alone, a "
+        "firewall has to keep others from every port but tritonserver's 8000 and 8001. In newer Ray "
+        "RAY_AUTH_MODE=token adds a lock."
     )
-    if folders := served.folders():
+    if folders := served.folders:
         yield f"Every host needs {', '.join(folders)}, at that path."

@@ -15,7 +15,7 @@ from typing import Any
 from tritonlab import compatibility
 from tritonlab.errors import RepositoryError, TritonlabError
 from tritonlab.repository import Model, ModelRepository
-from tritonlab.schema import schema
+from tritonlab.schema import ModelConfig, schema
 from tritonlab.servers import docker
 from tritonlab.servers import image as cpu_image
 from tritonlab.servers.command import TOKEN, DockerRun
@@ -103,23 +103,28 @@ class Serving:
         steps = [step.model_name for name in self.models for step in found[name].config.ensemble_scheduling.step]
         return tuple(found[name] for name in dict.fromkeys([*self.models, *steps]))
 
+    @cached_property
+    def configs(self) -> dict[str, ModelConfig]:
+        """The loaded models' configurations, by name."""
+        return {model.name: model.config for model in self.loaded}
+
     @property
     def backends(self) -> set[str]:
         """The backends of the loaded models."""
-        return {model.config.backend for model in self.loaded if model.config.backend}
+        return {config.backend for config in self.configs.values() if config.backend}
 
     def says(self, parameter: str) -> bool:
         """Whether every model of vLLM has this parameter of config.pbtxt at "true"."""
         values = [
-            model.config.parameters[parameter].string_value if parameter in model.config.parameters else ""
-            for model in self.loaded
-            if model.config.backend == "vllm"
+            config.parameters[parameter].string_value if parameter in config.parameters else ""
+            for config in self.configs.values()
+            if config.backend == "vllm"
         ]
         return bool(values) and all(value.lower() == "true" for value in values)
 
     def wanted_gpus(self) -> int:
         """GPUs that the largest of the models asks for on one host."""
-        return max([1, *(_world_size(model) // self.hosts for model in self.loaded)])
+        return max([1, *(self._world_size(model) // self.hosts for model in self.loaded)])
 
     def words(self, arguments: Sequence[str] = ()) -> list[str]:
         """The command, as the local and the docker target run it; under mpirun for an engine of several GPUs.
@@ -130,7 +135,7 @@ class Serving:
         given = {argument.split("=")[0] for argument in self.arguments}
         ours = [f"--exit-timeout-secs={EXIT_TIMEOUT_S}", *arguments]
         options = [*(word for word in ours if word.split("=")[0] not in given), *self.arguments]
-        compiled = [model.name for model in self.loaded if model.config.backend == "tensorrtllm"]
+        compiled = [name for name, config in self.configs.items() if config.backend == "tensorrtllm"]
         if compiled and self.gpus > 1:
             plan = LaunchPlan(docker.MODELS, self.gpus, compiled)
             words = plan.words()
@@ -142,14 +147,17 @@ class Serving:
         """The size of /dev/shm, as Docker writes it."""
         return docker.SHM_SIZE if self.gpus * self.hosts <= 1 else SHM_OF_SEVERAL_GPUS
 
+    @cached_property
     def folders(self) -> list[str]:
-        """The folders of this machine that the models name, such as weights."""
-        return sorted(map(str, docker.folders(self.loaded)))
+        """The folders that the models name by their path, such as weights and engines; each is to be there too."""
+        named = {Path(value) for value in docker.named(self.loaded) if value.startswith("/")}
+        return sorted(map(str, docker.folders(self.loaded) | named))
 
     def uses_the_hub(self) -> bool:
         """Whether a model of vLLM is named by its id on the Hugging Face Hub."""
-        named = [model.model_json.get("model") for model in self.loaded if model.config.backend == "vllm"]
-        return any(isinstance(name, str) and not Path(name).is_dir() for name in named)
+        of_vllm = [model for model in self.loaded if self.configs[model.name].backend == "vllm"]
+        named = [str(model.model_json.get("model", "")) for model in of_vllm]
+        return any(name and not name.startswith("/") and not Path(name).is_dir() for name in named)
 
     def files(self) -> dict[str, bytes]:
         """The loaded models' files: path in the repository -> content; over several hosts, model.json says so.
@@ -179,7 +187,7 @@ class Serving:
         """
         token = [("--env", docker.TOKEN)] if self.uses_the_hub() else []
         caches = [f"type=volume,source={volume},target={folder}" for volume, folder in docker.CACHES.items()]
-        shown = [docker.bind(Path(folder), folder) for folder in self.folders()]
+        shown = [docker.bind(Path(folder), folder) for folder in self.folders]
         given = [
             ("--init", ""),
             *token,
@@ -191,24 +199,24 @@ class Serving:
         return DockerRun.chosen(given, self.image, map(_literal, self.words()))
 
     def _image(self) -> str:
-        for model in self.loaded:
-            if model.config.backend == "tensorrtllm":
-                return docker.image_of(model.config)
+        for config in self.configs.values():
+            if config.backend == "tensorrtllm":
+                return docker.image_of(config)
         return f"{docker.NVIDIA}{next(iter(compatibility.releases()))}-vllm-python-py3"
 
     def _refuse_too_few_gpus(self) -> None:
         for model in self.loaded:
-            size = _world_size(model)
+            size, config = self._world_size(model), self.configs[model.name]
             if self.gpus and size > self.gpus * self.hosts:
                 on = f"{self.hosts} hosts with {self.gpus} GPUs each" if self.hosts > 1 else f"{self.gpus} GPU(s)"
                 raise TritonlabError(
                     f"{model.name!r} is spread over {size} GPUs (tensor times pipeline parallelism), and has {on}.",
                     f"Give gpus={-(-size // self.hosts)}, or change the model.",
                 )
-            kinds = {group.kind for group in model.config.instance_group}
-            if self.hosts > 1 and model.config.backend != "vllm":
+            kinds = {group.kind for group in config.instance_group}
+            if self.hosts > 1 and config.backend != "vllm":
                 raise TritonlabError(
-                    f"{model.name!r} is served by {model.config.backend or 'an ensemble'}, and only vLLM is spread "
+                    f"{model.name!r} is served by {config.backend or 'an ensemble'}, and only vLLM is spread "
                     "over hosts here, by Ray.",
                     "TensorRT-LLM's ranks need mpirun to reach every host; give each host an engine of its own, or "
                     "take hosts=1.",
@@ -218,26 +226,27 @@ class Serving:
                     f"config.pbtxt of {model.name!r} has KIND_GPU, which is for a single GPU.", "Write KIND_MODEL."
                 )
 
+    def _world_size(self, model: Model) -> int:
+        """GPUs that a model is spread over."""
+        config = self.configs[model.name]
+        if config.backend == "tensorrtllm":
+            with suppress(TritonlabError):
+                return EngineFolder.read(config.parameters["gpt_model_path"].string_value).world_size
+            return 1
+        if config.backend != "vllm":
+            return 1
+        sizes = [model.model_json.get(f"{kind}_parallel_size", 1) for kind in ("tensor", "pipeline")]
+        if not all(type(size) is int and size > 0 for size in sizes):
+            raise RepositoryError(
+                f"{model.model_json_path}: tensor and pipeline_parallel_size are {sizes}.",
+                "Give whole numbers above 0.",
+            )
+        return int(sizes[0] * sizes[1])
+
     def _spread(self, model: Model) -> str:
         """model.json for several hosts: tensor parallelism within one, the stages of a pipeline between them."""
         parallel: dict[str, Any] = {"tensor_parallel_size": max(self.gpus, 1), "pipeline_parallel_size": self.hosts}
         return json.dumps({**model.model_json, **parallel, "distributed_executor_backend": RAY}, indent=2) + "\n"
-
-
-def _world_size(model: Model) -> int:
-    """GPUs that a model is spread over."""
-    if model.config.backend == "tensorrtllm":
-        with suppress(TritonlabError):
-            return EngineFolder.read(model.config.parameters["gpt_model_path"].string_value).world_size
-        return 1
-    if model.config.backend != "vllm":
-        return 1
-    sizes = [model.model_json.get(f"{kind}_parallel_size", 1) for kind in ("tensor", "pipeline")]
-    if not all(type(size) is int and size > 0 for size in sizes):
-        raise RepositoryError(
-            f"{model.model_json_path}: tensor and pipeline_parallel_size are {sizes}.", "Give whole numbers above 0."
-        )
-    return int(sizes[0] * sizes[1])
 
 
 def at_least(least: int, **numbers: object) -> None:

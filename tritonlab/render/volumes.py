@@ -67,7 +67,7 @@ class Volumes:
 
     def claims(self) -> list[Any]:
         """The volumes that are asked for: the cache, and one for weights that lie on this machine."""
-        names = ["cache", *(["weights"] if self.served.folders() else [])]
+        names = ["cache", *(["weights"] if self.served.folders else [])]
         return [self._claim(name) for name in names]
 
     def volumes(self) -> list[Any]:
@@ -85,7 +85,7 @@ class Volumes:
             k.V1Volume(name="cache", persistent_volume_claim=_claimed(f"{name}-cache")),
             k.V1Volume(name="shm", empty_dir=k.V1EmptyDirVolumeSource(medium="Memory", size_limit=size)),
         ]
-        if self.served.folders():
+        if self.served.folders:
             found.append(
                 k.V1Volume(name="weights", persistent_volume_claim=_claimed(f"{name}-weights", read_only=True))
             )
@@ -108,7 +108,7 @@ class Volumes:
             *repository,
             *(
                 k.V1VolumeMount(name="weights", mount_path=folder, sub_path=folder.lstrip("/"), read_only=True)
-                for folder in self.served.folders()
+                for folder in self.served.folders
             ),
             k.V1VolumeMount(name="cache", mount_path=CACHE),
             k.V1VolumeMount(name="shm", mount_path="/dev/shm"),

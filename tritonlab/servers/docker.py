@@ -346,7 +346,7 @@ def _folders(repository: Path) -> Iterator[Path]:
 def folders(models: Iterable[Model]) -> set[Path]:
     """The folders of this machine that models name."""
     found = set()
-    for value in filter(None, _named(models)):
+    for value in filter(None, named(models)):
         if Path(value).is_dir():
             folder = Path(os.path.abspath(value))
             # A snapshot of the Hub holds links to files that lie beside it.
@@ -354,7 +354,7 @@ def folders(models: Iterable[Model]) -> set[Path]:
     return found
 
 
-def _named(models: Iterable[Model]) -> Iterator[str]:
+def named(models: Iterable[Model]) -> Iterator[str]:
     """What model.json and the parameters of config.pbtxt name that may be a folder."""
     for model in models:
         for path in model.path.glob("*/model.json"):
