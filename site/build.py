@@ -16,7 +16,17 @@ from sphinx.cmd.build import build_main
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 OUTPUT = HERE / "_build"
-PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "notebooks", "docs", "workshop", "monitoring", "data")
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "LICENSE",
+    "notebooks",
+    "docs",
+    "workshop",
+    "monitoring",
+    "data",
+)
 NO_PAGES = shutil.ignore_patterns("workspace", ".*", "__pycache__")
 
 

@@ -438,17 +438,18 @@ def _check_model_json(path: Path, root: Path, config: ModelConfig, version: str 
                 "gpu_memory_utilization",
             )
         )
-    size = arguments.get("tensor_parallel_size", 1)
     kinds = [enum_name(schema().ModelInstanceGroup.Kind, group.kind) for group in config.instance_group]
-    if isinstance(size, int) and size > 1 and "KIND_GPU" in kinds:
-        problems.append(
-            at(
-                f"tensor_parallel_size is {size} and config.pbtxt has KIND_GPU",
-                "KIND_GPU is for models on a single GPU: the load fails",
-                "write kind: KIND_MODEL in config.pbtxt's instance_group",
-                "tensor_parallel_size",
+    for name in ("tensor_parallel_size", "pipeline_parallel_size"):
+        size = arguments.get(name, 1)
+        if isinstance(size, int) and size > 1 and "KIND_GPU" in kinds:
+            problems.append(
+                at(
+                    f"{name} is {size} and config.pbtxt has KIND_GPU",
+                    "KIND_GPU is for models on a single GPU: the load fails",
+                    "write kind: KIND_MODEL in config.pbtxt's instance_group",
+                    name,
+                )
             )
-        )
     return problems
 
 

@@ -19,7 +19,7 @@ SANITIZERS = Path(__file__).with_name("sanitize.cfg")
 
 def test_there_are_notebooks_and_they_hold_outputs() -> None:
     """nbval compares nothing in a cell that was stored without its count, so all of them must have one."""
-    assert [path.name[:2] for path in NOTEBOOKS] == ["00", "01", "02", "03", "04", "05", "06", "07", "08"]
+    assert [path.name[:2] for path in NOTEBOOKS] == ["00", "01", "02", "03", "04", "05", "06", "07", "08", "09"]
     for path in NOTEBOOKS:
         cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
         assert all(cell["execution_count"] for cell in cells), path

@@ -102,6 +102,11 @@ class Engine:
         return self.site_packages / "pytriton" / "tritonserver" / "bin" / "tritonserver"
 
     @property
+    def caches(self) -> Path:
+        """The folder for `--cache-directory`: Triton's own response cache, `local`."""
+        return self.tritonserver.parents[1] / "caches"
+
+    @property
     def backends(self) -> Path:
         """The folder for `--backend-directory`: Triton's python backend and this package's vllm backend.
 

@@ -102,5 +102,7 @@ def _command(
         *(f"--{service}-port={port}" for service, port in chosen.items()),
         *(f"--{service}-address={ports.HOST}" for service in ports.SERVICES),
     ]
+    if any(argument.startswith("--cache-config") for argument in arguments):
+        options.append(f"--cache-directory={engine.caches}")
     memory = f"--backend-config=python,shm-region-prefix-name={leftovers.shm_prefix(server_id)}"
     return [str(engine.tritonserver), *with_arguments(options, models, [memory, *arguments])]
