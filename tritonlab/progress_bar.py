@@ -7,7 +7,7 @@ from typing import Self
 
 
 class Progress:
-    """A rich bar on a terminal, one line a step elsewhere; `quiet` leaves the lines out, for output that programs read."""
+    """A rich bar on a terminal, one line a step elsewhere; `quiet` leaves the lines out, where programs read them."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._is_quiet = quiet

@@ -116,11 +116,10 @@ class Benchmark:
         Raises:
             BenchError: it cannot be read, or is none.
         """
+        record = read(Path(path))
         try:
-            return cls.of(json.loads(Path(path).read_text(encoding="utf-8")))
-        except OSError as error:
-            raise BenchError(f"{path} cannot be read: {error.strerror}.") from None
-        except (ValueError, KeyError, TypeError):
+            return cls.of(record)
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise BenchError(f"{path} is no record of a benchmark.", "Give a file that `save` wrote.") from None
 
     @classmethod
@@ -353,6 +352,16 @@ def write(path: Path, record: Mapping[str, Any]) -> Path:
     except OSError as error:
         raise BenchError(f"{path} cannot be written: {error.strerror}.", "Name another file.") from None
     return path
+
+
+def read(path: Path) -> Any:
+    """What a record's file holds, or raise BenchError."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BenchError(f"{path} cannot be read: {error.strerror}.") from None
+    except ValueError:
+        raise BenchError(f"{path} is no record: it is no JSON.", "Give a file that `save` wrote.") from None
 
 
 def _plain(value: Any) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tritonlab.bench import figures, table
-from tritonlab.bench.benchmark import Benchmark, Side, about, as_html, measure, settings, write
+from tritonlab.bench.benchmark import Benchmark, Side, about, as_html, measure, read, settings, write
 from tritonlab.engine import Progress
 from tritonlab.errors import BenchError
 
@@ -93,6 +93,16 @@ class Comparison:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the record as JSON; raises BenchError."""
         return write(Path(path), self.record())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Comparison:
+        """Read a record; raises BenchError when it cannot be read, or is none."""
+        record = read(Path(path))
+        try:
+            whole = {label: Benchmark.of(one) for label, one in record["benchmarks"].items()}
+            return cls(whole, bool(record["in_turn"]))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise BenchError(f"{path} is no record of a comparison.", "Give a file that `save` wrote.") from None
 
     def __repr__(self) -> str:
         parts = [

@@ -66,6 +66,6 @@ def _axes(count: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
     figure, grid = plt.subplots(1, count, figsize=size, layout="constrained", squeeze=False)
     for axes in grid[0]:
         axes.spines[["top", "right"]].set_visible(False)
-        axes.margins(x=0.14)
+        axes.margins(x=0.14, y=0.1)
     plt.close(figure)
     return figure, list(grid[0])

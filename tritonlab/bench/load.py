@@ -59,7 +59,8 @@ class Settings:
         return START_S + self.timeout * sum(-(-count // at_once) for count, at_once in pairs)
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """As JSON would give it back."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
 def run(

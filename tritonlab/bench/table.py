@@ -59,7 +59,8 @@ def told(answers: Sequence[Answer]) -> str:
     counts = Counter((answer.kind, answer.message) for answer in answers if answer.kind)
     if not counts:
         return ""
-    lines = [f"{counts.total()} of {len(answers)} requests FAILED; the figures are of the others alone."]
+    rest = "." if counts.total() == len(answers) else "; the figures marked * are of the others alone."
+    lines = [f"{counts.total()} of {len(answers)} requests FAILED{rest}"]
     lines += [f"  {count} x {kind}: {message}" for (kind, message), count in counts.most_common()]
     return "\n".join(lines)
 

@@ -99,9 +99,10 @@ def _headers(given: list[str]) -> dict[str, str]:
     for text in given:
         name, equals, variable = text.partition("=")
         if not equals or not name or variable not in os.environ:
-            what = f"no variable {variable!r} is set" if equals and name else "it is not NAME=VARIABLE"
+            # What was given may be the secret itself: it is not repeated.
+            what = "the variable that it names is not set" if equals and name else "it is not NAME=VARIABLE"
             raise BenchError(
-                f"--header for {name.split(':')[0]!r} cannot be sent: {what}.",
+                f"A --header cannot be sent: {what}.",
                 "Put the value into an environment variable and name that, so that it is in no command line: "
                 "--header Authorization=MY_TOKEN.",
             )
