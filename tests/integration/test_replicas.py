@@ -47,10 +47,11 @@ class TritonPythonModel:
                 word = f"{os.environ['REPLICA']}{number} ".encode()
                 tensor = pb_utils.Tensor("text_output", np.array([word], dtype=object))
                 sender.send(pb_utils.InferenceResponse([tensor]))
-                time.sleep(0.05)
+                time.sleep(0.08)
         sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 """
-REQUESTS, AT_ONCE, BEFORE_THE_KILL = 48, 16, 10
+REQUESTS, AT_ONCE = 30, 16
+BEFORE_THE_KILL = 6  # answers of a that have come to their fourth piece: three are done, and three under way
 
 
 @dataclass
@@ -85,14 +86,15 @@ def replicas(tmp_path: Path) -> Iterator[list[KeptServer]]:
 
 
 def test_a_replica_killed_under_load_loses_only_what_it_had_begun(replicas: list[KeptServer]) -> None:
-    begun = threading.Semaphore(0)
+    fourth_piece = threading.Semaphore(0)
 
     def ask(_: int) -> Answer:
         answer = Answer([])
         try:
             for piece in balancer.client.stream("count", "go"):
                 answer.pieces.append(piece)
-                begun.release()
+                if piece == "a3 ":
+                    fourth_piece.release()
         except ClientError as error:
             answer.error = error
         return answer
@@ -101,7 +103,7 @@ def test_a_replica_killed_under_load_loses_only_what_it_had_begun(replicas: list
         balancer.wait_ready(quiet=True)
         asked = [pool.submit(ask, number) for number in range(REQUESTS)]
         for _ in range(BEFORE_THE_KILL):
-            assert begun.acquire(timeout=30)
+            assert fourth_piece.acquire(timeout=30)
         [victim] = [pid for pid, line in replicas[0].processes().items() if line.split()[0].endswith("/tritonserver")]
         os.kill(victim, signal.SIGKILL)
         answers = [future.result(timeout=60) for future in asked]
