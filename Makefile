@@ -36,7 +36,7 @@ site: $(STAMP)  ## build the course as a site to read and to search, in site/_bu
 	@$(BIN)/python site/build.py
 
 test: setup lint  ## run every test, the cheap ones first
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest tests/unit --numprocesses 2
 	$(BIN)/python -m pytest tests/integration --numprocesses 2 --dist loadfile -m "not alone"
 	$(BIN)/python -m pytest tests/integration -m alone
 	$(BIN)/python -m pytest tests/docker
