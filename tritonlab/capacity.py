@@ -232,7 +232,9 @@ def plan_capacity(
         Row("context of a request", context, "tokens", "prompt + output tokens: its length at the end", YOURS),
         Row("KV cache per token", per_token, "bytes", "2 × layers × KV heads × head size × bytes", PAGED),
         Row("KV cache in use", needed / GIB, "GiB", "requests in flight × context × bytes per token", PAGED),
-        Row("weights per GPU", fit.weights / GIB, "GiB", f"parameters × bits / 8, {weights}", MEMORY),
+        Row(
+            "weights per GPU", fit.weights / GIB, "GiB", f"parameters × bits / 8 / GPUs per replica, {weights}", MEMORY
+        ),
         Row("KV cache that fits", fit.tokens * per_token / GIB, "GiB/replica", "what the rest leaves", MEMORY),
         Row("requests that fit", each, "requests/replica", "KV cache that fits / context, in whole blocks", PAGED),
         Row("utilization", utilization, "", "the share of the capacity to plan for", CHOSEN),

@@ -132,9 +132,9 @@ def test_comparison_with_a_model_that_fails(server: Server, tmp_path: Path) -> N
 
 def test_interruption_leaves_nothing(server: Server) -> None:
     command = [sys.executable, "-m", "tritonlab", "bench", "tutor", "--url", server.url, "--requests", "4000"]
-    with subprocess.Popen(
-        [*command, "--concurrency", "4", "--prompt-tokens", "16"], stdout=subprocess.PIPE, text=True
-    ) as process:
+    command += ["--concurrency", "4", "--prompt-tokens", "16", "--header", "Authorization=SECRET"]
+    environment = {**os.environ, "SECRET": CANARY}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         while not process.stdout.readline().startswith("Measuring tutor"):
             assert process.poll() is None

@@ -18,7 +18,19 @@ import jinja2
 import pytest
 
 from tritonlab import Client
-from tritonlab.bench import Benchmark, Comparison, bench, benchmark, compare, environment, exports, load, request, table
+from tritonlab.bench import (
+    Benchmark,
+    Comparison,
+    bench,
+    benchmark,
+    compare,
+    comparison,
+    environment,
+    exports,
+    load,
+    request,
+    table,
+)
 from tritonlab.bench.exports import Answer
 from tritonlab.engine import pip
 from tritonlab.engine.tutor import MODEL
@@ -333,6 +345,22 @@ def test_aiperf_that_cannot_be_installed(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setenv("TRITONLAB_HOME", str(tmp_path / "file"))
     with pytest.raises(BenchError, match="TRITONLAB_HOME"):
         environment.install()
+
+
+def test_program_that_fails_without_a_word_is_no_success() -> None:
+    with pytest.raises(BenchError, match="it does not start: exit code 1"):
+        environment._run(["false"], "it does not start")
+
+
+def test_headers_go_to_the_first_address_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {}
+    monkeypatch.setattr(
+        comparison.Side, "of", lambda server, model, _, headers: given.update({(server, model): headers})
+    )
+    monkeypatch.setattr(comparison, "measure", lambda *_: {})
+    here, there, token = "http://one:8000", "http://two:8000", {"Authorization": "secret"}
+    compare({"a": (here, "m"), "b": (f"{here}/", "n"), "c": (there, "m")}, headers=token)
+    assert given == {(here, "m"): token, (f"{here}/", "n"): token, (there, "m"): None}
 
 
 def test_lock_is_complete() -> None:

@@ -186,7 +186,7 @@ def bench(
         BenchError: AIPerf cannot be had, the server or the model is not ready, the tokenizer is not known, or no
             request was answered.
     """
-    side = Side.of(server, model, tokenizer, name, headers)
+    side = Side.of(server, model, tokenizer, headers)
     plan = settings(concurrency, prompt_tokens, output_tokens, requests, rounds, seed, timeout)
     return measure({name or model: side}, plan, rounds, progress)[name or model]
 
@@ -205,7 +205,6 @@ class Side:
         server: Server | Client | str,
         model: str,
         tokenizer: str | None = None,
-        name: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Side:
         """Find out that it can be measured; raises BenchError."""

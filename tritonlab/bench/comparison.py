@@ -163,8 +163,10 @@ def compare(
 
     Args:
         sides: label -> (server or address, model); the first is what the others are held against.
-        concurrency, prompt_tokens, output_tokens, requests, rounds, tokenizer, headers, seed, timeout, progress: as for
+        concurrency, prompt_tokens, output_tokens, requests, rounds, tokenizer, seed, timeout, progress: as for
             `bench`, and the same for each side.
+        headers: sent to the first side's address alone, since they may be secrets; for a server elsewhere give a
+            `Client` with headers of its own.
 
     Raises:
         BenchError: fewer than two sides, or as `bench` does.
@@ -172,5 +174,13 @@ def compare(
     if len(sides) < 2:
         raise BenchError("One side alone cannot be compared.", 'Give two: {"label": (server, "model"), ...}.')
     plan = settings(concurrency, prompt_tokens, output_tokens, requests, rounds, seed, timeout)
-    found = {label: Side.of(server, model, tokenizer, label, headers) for label, (server, model) in sides.items()}
+    address = _address(next(iter(sides.values()))[0])
+    found = {
+        label: Side.of(server, model, tokenizer, headers if _address(server) == address else None)
+        for label, (server, model) in sides.items()
+    }
     return Comparison(measure(found, plan, rounds, progress))
+
+
+def _address(server: Server | Client | str) -> str:
+    return str(getattr(server, "url", server)).rstrip("/")

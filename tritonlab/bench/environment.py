@@ -117,7 +117,7 @@ def _run(command: list[str], failure: str) -> None:
             check=False,
             stdin=subprocess.DEVNULL,
         )
-        said = (done.stdout + done.stderr).strip()[-500:] if done.returncode else ""
+        said = (done.stdout + done.stderr).strip()[-500:] or f"exit code {done.returncode}" if done.returncode else ""
     except subprocess.TimeoutExpired:
         said = f"no end after {CHECK_S:g} s"
     if said:

@@ -39,7 +39,7 @@ def bench(
     ] = None,
     header: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=VARIABLE: send a header whose value is in that environment variable."),
+        typer.Option(help="NAME=VARIABLE: send --url a header whose value is in that environment variable."),
     ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds that a request may take.")] = 60.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
