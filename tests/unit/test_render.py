@@ -5,17 +5,21 @@ from __future__ import annotations
 import builtins
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import grpc
 import jsonschema
 import kubernetes_validate
 import pytest
@@ -74,6 +78,22 @@ def validate(found: dict[str, Any]) -> None:
             kubernetes_validate.validate(
                 {"apiVersion": "v1", "kind": "Pod", **template}, kubernetes_validate.latest_version(), strict=True
             )
+
+
+def program(name: str) -> str:
+    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
+    if not found:
+        assert not os.environ.get("CI"), f"CI has to have {name}"
+        pytest.skip(f"there is no {name} here")
+    return found
+
+
+def expanded(text: str) -> str:
+    """As Kubernetes expands commands and variables' values; names that it does not know stay.
+
+    The rule is that of kubernetes/kubernetes, third_party/forked/golang/expansion.
+    """
+    return re.sub(r"\$(\$|\([^)]*\))", lambda found: "$" if found[1] == "$" else "<expanded>", text)
 
 
 class TestKubernetes:
@@ -143,7 +163,20 @@ class TestKubernetes:
 
     def test_dead_engine_is_told_of(self, repository: ModelRepository) -> None:
         assert any("ENABLE_VLLM_HEALTH_CHECK" in note for note in kubernetes(repository, ["gemma"]).notes)
-        assert kubernetes(repository, ["watched"]).notes == ()
+        assert kubernetes(repository, ["watched"], cache_size="20Gi", memory="24Gi").notes == ()
+
+    def test_sizes_of_a_download_are_to_be_chosen(self, repository: ModelRepository) -> None:
+        def told(model: str, **sizes: str) -> list[str]:
+            return [note for note in kubernetes(repository, [model], **sizes).notes if "has to hold" in note]
+
+        (note,) = told("watched")
+        assert "cache_size is 100Gi" in note
+        assert "memory is 16Gi" in note
+        assert note in kubernetes(repository, ["watched"])["README.md"]
+        assert told("watched", memory="64Gi")
+        assert not told("watched", memory="64Gi", cache_size="200Gi")
+        assert not told("large")  # a folder
+        assert any("200Gi" in note for note in kubernetes(repository, ["large"], cache_size="200Gi").notes)
 
     def test_pod_has_time_to_end(self, repository: ModelRepository) -> None:
         rendered = kubernetes(repository, ["gemma"])
@@ -272,8 +305,19 @@ class TestKubernetes:
                 worker = spec["leaderWorkerTemplate"]["workerTemplate"]["metadata"]["labels"].items()
                 assert not any(selector.items() <= worker for selector in selectors[:3])
 
+    def test_clients_are_of_its_own_namespace(self, repository: ModelRepository) -> None:
+        rendered = kubernetes(repository, ["gemma"], namespace="here")
+        (peer,) = one(rendered, "NetworkPolicy")["spec"]["ingress"][0]["from"]
+        assert peer == {"podSelector": {"matchLabels": {"tritonlab/client": "true"}}}
+        guide = rendered["README.md"]
+        assert "pods in this namespace, here, with the label `tritonlab/client=true`" in guide
+        assert "they reach http://gemma:8000." in guide
+        assert "namespaceSelector" in guide
+
     def test_autoscaler_asks_for_what_the_adapter_gives(self, repository: ModelRepository) -> None:
-        for scale_on, series in (("", "first_token"), ("waiting", "requests_waiting"), ("queue", "queue_duration_us")):
+        for scale_on, series in (
+            ("", "first_token"), ("waiting", "requests_waiting"), ("queue", "queue_duration_us"), ("batch", "trt_llm"),
+        ):  # fmt: skip
             rendered = kubernetes(repository, ["gemma"], scale_on=scale_on, replicas=3)
             spec = one(rendered, "HorizontalPodAutoscaler")["spec"]
             (rule,) = yaml.safe_load(rendered["prometheus-adapter/values.yaml"])["rules"]["custom"]
@@ -283,6 +327,37 @@ class TestKubernetes:
             assert (spec["minReplicas"], spec["maxReplicas"]) == (3, 6)
             assert spec["scaleTargetRef"]["kind"] == "Deployment"
 
+    def test_busiest_model_counts(self, repository: ModelRepository, tmp_path: Path) -> None:
+        """Two models, of which one is waited for, as Prometheus itself computes it."""
+        rates = {
+            "vllm:time_to_first_token_seconds_sum": ("0+180x9", "0+6x9"),
+            "vllm:time_to_first_token_seconds_count": ("0+60x9", "0+60x9"),
+            "nv_inference_queue_duration_us": ("0+12e7x9", "0+0x9"),
+            "nv_inference_request_success": ("0+60x9", "0+600x9"),
+            'nv_trt_llm_request_metrics|request_type="active"': ("48x9", "1x9"),
+            'nv_trt_llm_request_metrics|request_type="max"': ("64x9", "64x9"),
+        }
+        wanted = {"first-token": 3, "queue": 2, "batch": 0.75}
+        series = [
+            {"series": f'{name}{{namespace="n",pod="p",model="{model}",{label}}}', "values": value}
+            for (name, _, label), values in ((key.partition("|"), value) for key, value in rates.items())
+            for model, value in zip(("busy", "idle"), values, strict=True)
+        ]
+        cases = []
+        for signal, value in wanted.items():
+            adapter = kubernetes(repository, ["gemma"], scale_on=signal)["prometheus-adapter/values.yaml"]
+            query = yaml.safe_load(adapter)["rules"]["custom"][0]["metricsQuery"]
+            query = query.replace("<<.LabelMatchers>>", 'namespace="n",pod=~"p|q"').replace("<<.GroupBy>>", "pod")
+            cases.append({"expr": query, "eval_time": "8m", "exp_samples": [{"labels": '{pod="p"}', "value": value}]})
+        path = tmp_path / "queries.yaml"
+        path.write_text(
+            yaml.safe_dump({"tests": [{"interval": "1m", "input_series": series, "promql_expr_test": cases}]})
+        )
+        done = subprocess.run(
+            [program("promtool"), "test", "rules", path], capture_output=True, text=True, timeout=30, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
     def test_group_of_hosts_runs_ray(self, repository: ModelRepository) -> None:
         rendered = kubernetes(repository, ["gemma"], hosts=2, gpus=4)
         spec = one(rendered, "LeaderWorkerSet")["spec"]["leaderWorkerTemplate"]
@@ -291,7 +366,10 @@ class TestKubernetes:
         worker = container(rendered, "workerTemplate", "LeaderWorkerSet")
         assert leader["args"][0] == "tritonserver"
         assert "ray start --head" in leader["command"][2]
-        assert "$$(python3" in leader["command"][2]  # Kubernetes makes one dollar of two
+        assert "$$(python3" in leader["command"][2]
+        assert ray(repository, ["gemma"], hosts=["10.0.0.1", "10.0.0.2"])["head.sh"].removeprefix(
+            "#!/bin/bash\n"
+        ) in expanded(leader["command"][2])
         assert "args" not in worker
         assert "readinessProbe" not in worker
         assert not any(variable["name"] == "TRITON_ADMIN_KEY" for variable in worker["env"])
@@ -303,6 +381,38 @@ class TestKubernetes:
             "distributed_executor_backend": "ray",
         }
         assert "tensor_parallel_size" not in repository["gemma"].model_json
+
+    def test_dollars_stay(self, repository: ModelRepository) -> None:
+        """Only where Kubernetes expands: in what is started and in variables, not in the ConfigMap."""
+        price = "5$$ of $(HOME) and $HOME"
+        repository["gemma"].update_model_json(note=price)
+        rendered = kubernetes(
+            repository, ["gemma"], environment={"PRICE": price}, arguments=[f"--log-file={price}"], admin_secret="admin"
+        )
+        pod = container(rendered)
+        (written,) = [variable["value"] for variable in pod["env"] if variable["name"] == "PRICE"]
+        assert expanded(written) == price
+        assert f"--log-file={price}" in map(expanded, pod["args"])
+        assert "admin-key=$(TRITON_ADMIN_KEY)" in "".join(pod["args"])
+        assert json.loads(one(rendered, "ConfigMap")["data"]["gemma_1_model.json"])["note"] == price
+
+    def test_every_version_folder_is_there(self, tmp_path: Path) -> None:
+        """An ensemble's is empty, and Triton loads no model without one."""
+        repository = ModelRepository(tmp_path / "models")
+        for model in InflightBatcherLlm("/tokenizer", engine=str(folder(tmp_path))):
+            repository.add(model)
+        rendered = kubernetes(repository)
+        mounted = [Path(mount["mountPath"]) for mount in container(rendered)["volumeMounts"]]
+        versions = [Path("/models", *version.parts[-2:]) for version in repository.path.glob("*/[0-9]*")]
+        assert len(versions) == 5
+        for version in versions:
+            assert any(path.is_relative_to(version) for path in mounted), version
+        assert {"name": "empty", "emptyDir": {}} in one(rendered, "Deployment")["spec"]["template"]["spec"]["volumes"]
+        assert mounted.count(Path("/models/ensemble/1")) == 1
+        for found in objects(rendered):
+            validate(found)
+        claimed = container(kubernetes(repository, repository_claim="c"))["volumeMounts"]
+        assert not any(mount["name"] == "empty" for mount in claimed)
 
     def test_compiled_engine_of_several_gpus_runs_under_mpirun(self, tmp_path: Path) -> None:
         engine = folder(tmp_path)  # for two
@@ -318,7 +428,8 @@ class TestKubernetes:
         assert "--load-model=tensorrt_llm" in second
         assert container(rendered)["resources"]["limits"]["nvidia.com/gpu"] == "2"
         assert "trtllm-python-py3" in container(rendered)["image"]
-        assert "queue" in one(rendered, "HorizontalPodAutoscaler")["spec"]["metrics"][0]["pods"]["metric"]["name"]
+        (metric,) = one(rendered, "HorizontalPodAutoscaler")["spec"]["metrics"]
+        assert metric["pods"]["metric"]["name"] == "triton_batch_share"
         for found in objects(rendered):
             validate(found)
         with pytest.raises(TritonlabError, match="only vLLM is spread over hosts"):
@@ -347,6 +458,9 @@ class TestKubernetes:
             ({"models": []}, "No model of"),
             ({"image": "not an image"}, "cannot be an image"),
             ({"arguments": ["--http-port=1"]}, "cannot be given as an argument"),
+            ({"arguments": ["--http-restricted-api=trace:key=hf_abc"]}, "The key of --http-restricted-api would stand"),
+            ({"arguments": ["--grpc-restricted-protocol", "trace:k=hf_abc"]}, "takes admin_secret"),
+            ({"arguments": ["--http-r=trace:key=hf_abc"]}, "takes admin_secret"),
             ({"hosts": 2, "repository_claim": "c"}, "rewritten for Ray"),
         ],
     )
@@ -408,6 +522,12 @@ class TestCompose:
         service = yaml.safe_load(rendered["compose.yaml"])["services"]["triton1"]
         assert service["environment"] == ["HF_TOKEN", "PRICE=5$$"]  # compose makes one dollar of two
 
+    def test_keys_are_refused(self, repository: ModelRepository) -> None:
+        for render in (compose, partial(ray, hosts=["10.0.0.1", "10.0.0.2"])):
+            with pytest.raises(TritonlabError, match="admin_secret") as error:
+                render(repository, ["gemma"], arguments=["--grpc-restricted-protocol=trace:key=topsecret"])
+            assert "topsecret" not in str(error.value)
+
     def test_balancer_knows_the_services(self, repository: ModelRepository) -> None:
         text = compose(repository, ["gemma"])["haproxy.cfg"]
         assert "server triton2 triton2:8000 resolvers names init-addr last,libc,none" in text
@@ -429,7 +549,8 @@ class TestRay:
             if path.suffix == ".sh":
                 assert os.access(path, os.X_OK)
                 subprocess.run(["bash", "-n", path], check=True)
-        assert ModelRepository(tmp_path / "out" / "model_repository").validate()._repr_html_()
+        problems = ModelRepository(tmp_path / "out" / "model_repository").validate()
+        assert [problem for problem in problems if problem.severity == "error"] == []
 
     @pytest.mark.parametrize(
         ("hosts", "told"),
@@ -461,6 +582,28 @@ class TestRay:
             "ray start --head --node-ip-address=10.0.0.1 --port=6379 --include-dashboard=false",
             "a b $HOME",
         ]
+
+    def test_worker_ends_when_it_is_told_to(self, repository: ModelRepository, tmp_path: Path) -> None:
+        """With a `ray` that stays until `ray stop`, as the real one does with --block."""
+        rendered = ray(repository, ["gemma"], hosts=["10.0.0.1", "10.0.0.2"])
+        (worker,) = [path for path in rendered.write(tmp_path) if path.name == "worker.sh"]
+        fake = tmp_path / "ray"
+        fake.write_text(
+            '#!/bin/bash\necho "ray $*"\ncd "$(dirname "$0")"\n[ "$1" != stop ] || { touch stopped; exit; }\n'
+            "for _ in {1..600}; do [ ! -e stopped ] || exit 1; sleep 0.05; done\n"
+        )
+        fake.chmod(0o755)
+        environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "VLLM_HOST_IP": "10.0.0.2"}
+        process = subprocess.Popen(
+            [worker], env={**environment, "RAY_HEAD": "10.0.0.1", "RAY_PORT": "6379"}, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        with process.stdout:
+            started = "ray start --address=10.0.0.1:6379 --node-ip-address=10.0.0.2 --block\n"
+            assert process.stdout.readline() == started
+            process.terminate()
+            assert process.wait(20) == 0
+            assert process.stdout.read() == "ray stop\n"
 
 
 # Servers that fail as Triton may, for HAProxy to go round.
@@ -514,6 +657,11 @@ class Handler(BaseHTTPRequestHandler):
         """Not to stderr."""
 
 
+class Echo(grpc.GenericRpcHandler):
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        return grpc.unary_unary_rpc_method_handler(lambda request, context: request)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -521,13 +669,9 @@ def free_port() -> int:
         return port
 
 
-@pytest.fixture
-def program() -> str:
-    found = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
-    if not found:
-        assert not os.environ.get("CI"), "CI has to have haproxy"
-        pytest.skip("there is no haproxy here")
-    return found
+@pytest.fixture(name="program")
+def find_haproxy() -> str:
+    return program("haproxy")
 
 
 @contextmanager
@@ -604,9 +748,37 @@ class TestHaproxy:
         replica = Replica("answer")
         with balanced(program, tmp_path, replica) as url:
             base = url.partition("/v2")[0]
-            assert requests.post(f"{base}/v2/repository/models/tutor/unload", data=b"", timeout=20).status_code == 403
+            for way in (
+                "models/tutor/unload",
+                "models/tutor/load",
+                "any/models/tutor/unload",
+                "models/models/models/load",
+            ):
+                assert requests.post(f"{base}/v2/repository/{way}", data=b"", timeout=20).status_code == 403, way
             assert requests.post(f"{base}/v2/repository/index", data=b"{}", timeout=20).status_code == 200
             assert replica.asked == 1
+
+    def test_loading_over_grpc_is_refused(self, program: str, tmp_path: Path) -> None:
+        """With a gRPC server that answers every method with what it was sent."""
+        server, health = grpc.server(ThreadPoolExecutor(1)), Replica("answer")
+        server.add_generic_rpc_handlers([Echo()])
+        address, port = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}", free_port()
+        server.start()
+        settings = {"grpc": [address], "grpc_port": port}
+        try:
+            with balanced(program, tmp_path, health, **settings), grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+
+                def call(method: str) -> Any:
+                    asked = channel.unary_unary(f"/inference.GRPCInferenceService/{method}")
+                    return asked(b"x", timeout=20, wait_for_ready=True)
+
+                assert call("RepositoryIndex") == b"x"
+                for method in ("RepositoryModelLoad", "RepositoryModelUnload"):
+                    with pytest.raises(grpc.RpcError) as refused:
+                        call(method)
+                    assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        finally:
+            server.stop(None).wait(10)
 
     def test_it_listens_on_loopback(self) -> None:
         assert "bind 127.0.0.1:8080" in haproxy(["10.0.0.1:8000"])["haproxy.cfg"]
@@ -661,6 +833,12 @@ def test_command_line(repository: ModelRepository, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = run("kubernetes", str(repository.path), "--model", "gemma", "--replicas", "3", "--output", str(out))
     assert done.exit_code == 0, done.output
+    assert {path.name: path.read_text() for path in out.glob("*.yaml")} == {
+        name: text for name, text in kubernetes(repository, ["gemma"], replicas=3).files.items() if "0" in name
+    }
+    sized = run("kubernetes", str(repository.path), "--model", "gemma", "--cache-size", "300Gi", "--monitoring", "eyes")
+    assert "storage: 300Gi" in sized.stdout
+    assert "kubernetes.io/metadata.name: eyes" in sized.stdout
     assert yaml.safe_load((out / "03-server.yaml").read_text())["spec"]["replicas"] == 3
     assert "03-server.yaml" in done.stdout
     assert "ENABLE_VLLM_HEALTH_CHECK" in done.stderr

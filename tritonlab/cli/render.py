@@ -36,16 +36,18 @@ def render_kubernetes(
     name: Annotated[str, typer.Option(help="Of the objects; by default the first model's.")] = "",
     namespace: Annotated[str, typer.Option(help="Where they go.")] = "triton",
     max_replicas: Annotated[int | None, typer.Option(help="How far the autoscaler goes; by default twice.")] = None,
-    scale_on: Annotated[str, typer.Option(help="first-token, waiting or queue; by default what suits.")] = "",
+    scale_on: Annotated[str, typer.Option(help="first-token, waiting, batch or queue; by default what suits.")] = "",
     surge: Annotated[int, typer.Option(help="Replicas that an update adds first; 0 with no GPU to spare.")] = 1,
     cpu: Annotated[str, typer.Option(help="Processors that a pod asks for.")] = "4",
     memory: Annotated[str, typer.Option(help="Memory that a pod gets, shared memory included.")] = "16Gi",
+    cache_size: Annotated[str, typer.Option(help="Of the volume that weights are in.")] = "100Gi",
     storage_class: Annotated[str, typer.Option(help="Of the shared volumes; by default the cluster's.")] = "",
     repository_claim: Annotated[str, typer.Option(help="A claim that holds the repository; else a ConfigMap.")] = "",
     token_secret: Annotated[str, typer.Option(help="The name of the Secret with HF_TOKEN.")] = "hf-token",
     admin_secret: Annotated[str, typer.Option(help='The name of the Secret for the restricted APIs; "" for none.')] = (
         "triton-admin"
     ),
+    monitoring: Annotated[str, typer.Option(help="The namespace that Prometheus runs in.")] = "monitoring",
     output: Output = None,
 ) -> None:
     """Manifests: Deployment or LeaderWorkerSet, Service, probes, autoscaler, PodMonitor, policies."""
@@ -55,8 +57,8 @@ def render_kubernetes(
         render.kubernetes(
             repository, model, image=image, replicas=replicas, gpus=gpus, hosts=hosts, name=name, namespace=namespace,
             max_replicas=max_replicas, scale_on=scale_on, surge=surge, cpu=cpu, memory=memory,
-            storage_class=storage_class, repository_claim=repository_claim, token_secret=token_secret,
-            admin_secret=admin_secret,
+            cache_size=cache_size, storage_class=storage_class, repository_claim=repository_claim,
+            token_secret=token_secret, admin_secret=admin_secret, monitoring=monitoring,
         ),
         output,
     )  # fmt: skip

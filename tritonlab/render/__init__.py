@@ -11,9 +11,9 @@ target. Nothing is started, and no cluster is asked anything.
 """
 
 from tritonlab.render.compose_file import compose
-from tritonlab.render.load_balancer import haproxy
 from tritonlab.render.manifests import kubernetes
 from tritonlab.render.ray_cluster import ray
-from tritonlab.render.rendered import Rendered
+from tritonlab.rendered import Rendered
+from tritonlab.servers.load_balancer import haproxy
 
 __all__ = ["Rendered", "compose", "haproxy", "kubernetes", "ray"]

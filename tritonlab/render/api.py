@@ -12,6 +12,7 @@ from tritonlab.errors import TritonlabError
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 QUANTITY = re.compile(r"(?=.*[1-9])\d+(\.\d+)?(m|k|[MGTPE]|[KMGTPE]i)?")
+CACHE_SIZE = "100Gi"
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Place:
     namespace: str
     monitoring: str = "monitoring"
     storage_class: str = ""
-    cache_size: str = "100Gi"
+    cache_size: str = CACHE_SIZE
 
     def __post_init__(self) -> None:
         """Refuse names that Kubernetes refuses.
@@ -111,5 +112,5 @@ def plain(thing: Any) -> Any:
 
 
 def escaped(word: str) -> str:
-    """A word of a command as it stands, where Kubernetes would take $(NAME) for a variable."""
-    return word.replace("$(", "$$(")
+    """What stays as it stands in `command`, `args` and `env`, where Kubernetes expands $(NAME) and makes $ of $$."""
+    return word.replace("$", "$$")

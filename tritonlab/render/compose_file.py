@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tritonlab.render import load_balancer, serving
-from tritonlab.render.rendered import Rendered, as_yaml
+from tritonlab.render import serving
 from tritonlab.render.serving import EXIT_TIMEOUT_S, Serving, at_least
-from tritonlab.servers import docker, ports
+from tritonlab.rendered import Rendered, as_yaml
+from tritonlab.servers import docker, load_balancer, ports
 
 NAME = "compose.yaml"
 BALANCER = "haproxy:3.0"

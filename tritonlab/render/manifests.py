@@ -8,15 +8,16 @@ from typing import Any
 
 from tritonlab.errors import TritonlabError
 from tritonlab.render import groups, network, ray_cluster, scaling, serving
-from tritonlab.render.api import Place, as_name, check_name, check_quantity, client, plain
+from tritonlab.render.api import CACHE_SIZE, Place, as_name, check_name, check_quantity, client, plain
 from tritonlab.render.pods import ADMIN_HEADER, ADMIN_KEY, Pods
-from tritonlab.render.rendered import Rendered, as_yaml
 from tritonlab.render.serving import Serving, at_least
 from tritonlab.render.volumes import Volumes
+from tritonlab.rendered import Rendered, as_yaml
 from tritonlab.servers import docker
 
 GUIDE = "README.md"
 RULES = "prometheus-adapter/values.yaml"
+MEMORY = "16Gi"
 
 
 def kubernetes(
@@ -33,8 +34,8 @@ def kubernetes(
     scale_on: str = "",
     surge: int = 1,
     cpu: str = "4",
-    memory: str = "16Gi",
-    cache_size: str = "100Gi",
+    memory: str = MEMORY,
+    cache_size: str = CACHE_SIZE,
     storage_class: str = "",
     repository_claim: str = "",
     token_secret: str = "hf-token",
@@ -53,7 +54,7 @@ def kubernetes(
         name: of the objects; by default the first model's.
         namespace: where they go; it is made.
         max_replicas: how far the autoscaler goes; by default twice the replicas.
-        scale_on: "first-token", "waiting" or "queue"; by default the one that suits the backend.
+        scale_on: "first-token", "waiting", "batch" or "queue"; by default the one that suits the backend.
         surge: replicas that an update adds before it takes one away; 0 where there is no GPU to spare.
         cpu, memory: what a pod asks for, shared memory included; memory is its limit too.
         cache_size, storage_class: of the shared volumes; "" takes the cluster's class.
@@ -80,7 +81,8 @@ def kubernetes(
     if repository_claim:
         check_name("repository_claim", repository_claim)
         _refuse_spread(served)
-    volumes = Volumes(served, place, {} if repository_claim else served.files(), repository_claim)
+    kept = ({}, ()) if repository_claim else (served.files(), tuple(served.empty_versions()))
+    volumes = Volumes(served, place, *kept, repository_claim)
     pods = Pods(served, place, volumes, token_secret, admin_secret, cpu, memory)
     signal = scaling.signal(scale_on, served.backends)
     selector = {**place.labels(), **(groups.LEADER if hosts > 1 else {})}
@@ -107,7 +109,7 @@ def kubernetes(
         if found
     }
     files[RULES] = as_yaml([scaling.adapter_rules(signal)])
-    told = tuple(_notes(served))
+    told = tuple(_notes(pods))
     files[GUIDE] = _guide(place, pods, signal, told)
     return Rendered(files, told)
 
@@ -153,13 +155,23 @@ def _deployment(place: Place, pods: Pods, replicas: int, surge: int) -> Any:
     return k.V1Deployment(api_version="apps/v1", kind="Deployment", metadata=place.metadata(), spec=spec)
 
 
-def _notes(served: Serving) -> Iterator[str]:
+def _notes(pods: Pods) -> Iterator[str]:
+    served, cache_size = pods.served, pods.place.cache_size
     yield from serving.notes(served)
     if served.hosts > 1:
         yield ray_cluster.needs_ray(served)
         yield "The cluster has to have the LeaderWorkerSet controller (lws.sigs.k8s.io)."
+    if served.uses_the_hub() and (cache_size == CACHE_SIZE or pods.memory == MEMORY):
+        yield (
+            f"Size what is downloaded: cache_size is {cache_size} and has to hold the weights, memory is {pods.memory} "
+            "and has to hold the server's processes with their shared memory. 70 billion parameters of 2 bytes are "
+            f"130 GiB, more than the default of {CACHE_SIZE}."
+        )
     for folder in served.folders:
-        yield f"The weights in {folder} have to be copied into the volume, to the path {folder.lstrip('/')}."
+        yield (
+            f"The weights in {folder} have to be copied into the volume, to the path {folder.lstrip('/')}; it has "
+            f"cache_size, {cache_size}."
+        )
 
 
 def _guide(place: Place, pods: Pods, signal: scaling.Signal, notes: Sequence[str]) -> str:
@@ -187,7 +199,9 @@ def _guide(place: Place, pods: Pods, signal: scaling.Signal, notes: Sequence[str
         f"kubectl -n {place.namespace} get pods --watch",
         "```",
         "",
-        f"Clients are the pods with the label `{'='.join(*network.CLIENT.items())}`; they reach "
+        f"Clients are the pods in this namespace, {place.namespace}, with the label "
+        f"`{'='.join(*network.CLIENT.items())}`; they reach http://{place.name}:8000. To let in those of another, add "
+        "a namespaceSelector beside that podSelector in `05-network-policy.yaml`; they reach "
         f"http://{place.name}.{place.namespace}:8000. From here: `kubectl -n {place.namespace} port-forward "
         f"service/{place.name} 8000`.",
         "",

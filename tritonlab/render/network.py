@@ -20,7 +20,9 @@ def service(place: Place, selector: dict[str, str]) -> Any:
 
 
 def network_policy(place: Place, *, hub: bool, group: bool) -> Any:
-    """Clients by their label, Prometheus by its namespace, and out only what is needed: Triton asks for no password.
+    """Clients of this namespace by their label, Prometheus by its own, and out only what is needed.
+
+    Triton asks for no password.
 
     Args:
         hub: whether models are downloaded.

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tritonlab.errors import TritonlabError
 from tritonlab.render import serving
-from tritonlab.render.rendered import Rendered
 from tritonlab.render.serving import Serving
+from tritonlab.rendered import Rendered
 from tritonlab.servers import docker, ports
 
 PORT = 6379
@@ -37,7 +37,9 @@ WORKER = """\
 # Any other host: joins the head at RAY_HEAD and stays until the cluster ends. VLLM_HOST_IP is this host's address.
 set -euo pipefail
 export RAY_USAGE_STATS_ENABLED=0
-until ray start --address="$RAY_HEAD:$RAY_PORT" --node-ip-address="$VLLM_HOST_IP" --block; do
+# A container's first process ends at no signal without a trap, and bash runs traps only between commands or in `wait`.
+trap 'ray stop; exit 0' TERM
+until ray start --address="$RAY_HEAD:$RAY_PORT" --node-ip-address="$VLLM_HOST_IP" --block & wait $!; do
   echo "no head at $RAY_HEAD:$RAY_PORT yet"
   sleep 2
 done

@@ -19,7 +19,7 @@ class Signal:
     Attributes:
         metric: the name that the adapter gives it.
         series: the series in Prometheus that it is found by.
-        query: PromQL, in the adapter's template language; seconds or requests for each pod.
+        query: PromQL, in the adapter's template language; seconds, requests or a share for each pod.
         target: what a pod should have on average, in Kubernetes' notation.
         says: what it is, for people.
     """
@@ -32,9 +32,18 @@ class Signal:
 
 
 def _mean(total: str, count: str, unit: str = "") -> str:
-    """The mean over what ended within the window; nothing ended, nothing waited."""
-    of = "sum(rate({}{{<<.LabelMatchers>>}}[" + WINDOW + "])) by (<<.GroupBy>>)"
-    return f"{of.format(total)} / clamp_min({of.format(count)}, 1e-9){unit}"
+    """The mean over what ended within the window, of the model with the highest; nothing ended, nothing waited.
+
+    The mean over all models would hide the one that is waited for behind the quick steps around it.
+    """
+    of = "sum(rate({}{{<<.LabelMatchers>>}}[" + WINDOW + "])) by (<<.GroupBy>>, model)"
+    return f"max({of.format(total)} / clamp_min({of.format(count)}, 1e-9){unit}) by (<<.GroupBy>>)"
+
+
+def _share(series: str, label: str, part: str, whole: str) -> str:
+    """The mean of a gauge over another of its family within the window, of the model with the highest."""
+    of = f'sum({series}{{{{{label}="{{}}",<<.LabelMatchers>>}}}}) by (<<.GroupBy>>, model)'
+    return f"avg_over_time(max({of.format(part)} / {of.format(whole)}) by (<<.GroupBy>>)[{WINDOW}:])"
 
 
 SIGNALS = {
@@ -43,8 +52,9 @@ SIGNALS = {
         "vllm:time_to_first_token_seconds_count",
         _mean("vllm:time_to_first_token_seconds_sum", "vllm:time_to_first_token_seconds_count"),
         "1",
-        "mean time to first token: the wait in vLLM's queue, and the prefill. NVIDIA's backend reports no other figure "
-        "of that queue since it runs vLLM's V1 engine (triton-inference-server/vllm_backend, src/utils/metrics.py)",
+        "mean time to first token, of the slowest model: the wait in vLLM's queue, and the prefill. NVIDIA's backend "
+        "reports no other figure of that queue since it runs vLLM's V1 engine (triton-inference-server/vllm_backend, "
+        "src/utils/metrics.py)",
     ),
     "waiting": Signal(
         "triton_requests_waiting",
@@ -53,12 +63,22 @@ SIGNALS = {
         "4",
         "requests in vLLM's queue; reported by the course's backend, and by NVIDIA's with vLLM's V0 engine",
     ),
+    "batch": Signal(
+        "triton_batch_share",
+        "nv_trt_llm_request_metrics",
+        _share("nv_trt_llm_request_metrics", "request_type", "active", "max"),
+        "800m",
+        "active requests of TensorRT-LLM's batcher over the most that it takes. At 1 others wait in a queue without a "
+        "figure: `waiting` counts the active ones that a step left out (NVIDIA/TensorRT-LLM, "
+        "triton_backend/inflight_batcher_llm/src/model_instance_state.cc)",
+    ),
     "queue": Signal(
         "triton_queue_seconds",
         "nv_inference_queue_duration_us",
         _mean("nv_inference_queue_duration_us", "nv_inference_request_success", " / 1e6"),
         "500m",
-        "mean wait in Triton's own queue. With vLLM it stays near 0: the backend takes every request at once",
+        "mean wait in Triton's own queue, of the model with the longest. vLLM and TensorRT-LLM take every request at "
+        "once and let it wait inside, so with them it stays near 0",
     ),
 }
 
@@ -69,7 +89,8 @@ def signal(wanted: str, backends: set[str]) -> Signal:
     Raises:
         TritonlabError: there is none of that name.
     """
-    name = wanted or ("first-token" if "vllm" in backends else "queue")
+    suits = "first-token" if "vllm" in backends else "batch" if "tensorrtllm" in backends else "queue"
+    name = wanted or suits
     if name not in SIGNALS:
         raise TritonlabError(f"There is no signal {name!r} to scale by.", f"There are {', '.join(SIGNALS)}.")
     return SIGNALS[name]

@@ -85,6 +85,7 @@ class Serving:
         for name in names:
             found[name].config  # noqa: B018  (raises)
         _refuse_secrets(environment)
+        _refuse_keys(arguments)
         at_least(1, hosts=hosts)
         serving = cls(path, names, "", 0, hosts, tuple(arguments), tuple(environment.items()))
         wanted = gpus if gpus is not None else 0 if image == cpu_image.NAME else serving.wanted_gpus()
@@ -167,16 +168,20 @@ class Serving:
         """
         found = {}
         for model in self.loaded:
-            for path in sorted(model.path.rglob("*")):
-                if path.is_file() and "__pycache__" not in path.parts:
-                    try:
-                        content = path.read_bytes()
-                    except OSError as error:
-                        raise TritonlabError(f"{path} cannot be read: {error.strerror}.") from None
-                    if self.hosts > 1 and path == model.model_json_path:
-                        content = self._spread(model).encode()
-                    found[path.relative_to(self.repository).as_posix()] = content
+            for path in _files_in(model.path):
+                try:
+                    content = path.read_bytes()
+                except OSError as error:
+                    raise TritonlabError(f"{path} cannot be read: {error.strerror}.") from None
+                if self.hosts > 1 and path == model.model_json_path:
+                    content = self._spread(model).encode()
+                found[path.relative_to(self.repository).as_posix()] = content
         return found
+
+    def empty_versions(self) -> list[str]:
+        """The loaded models' version folders that hold no file, as an ensemble's: paths in the repository."""
+        found = [folder for model in self.loaded for folder in model.path.iterdir() if folder.name.isdigit()]
+        return sorted(folder.relative_to(self.repository).as_posix() for folder in found if not _files_in(folder))
 
     def docker(self, mounts: Sequence[str], options: Sequence[tuple[str, str]] = ()) -> DockerRun:
         """The `docker run` command of a replica, with what the docker target gives its containers.
@@ -260,6 +265,11 @@ def at_least(least: int, **numbers: object) -> None:
             raise TritonlabError(f"{name} is {value!r}.", f"Give a whole number, {least} or more.")
 
 
+def _files_in(folder: Path) -> list[Path]:
+    """The files that are the model's; Python's own leavings are not."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+
+
 def _refuse_secrets(environment: Mapping[str, str]) -> None:
     for name in environment:
         if TOKEN.search(name):
@@ -269,6 +279,16 @@ def _refuse_secrets(environment: Mapping[str, str]) -> None:
             )
         if not re.fullmatch(r"[A-Za-z_]\w*", name):
             raise TritonlabError(f"{name!r} cannot be a variable's name.", "Use letters, digits and '_'.")
+
+
+def _refuse_keys(arguments: Sequence[str]) -> None:
+    for argument in arguments:
+        # tritonserver takes an option's beginning for the whole where no other begins so (getopt_long).
+        if re.match(r"--(http-r|grpc-re)", argument):
+            raise TritonlabError(
+                f"The key of {argument.partition('=')[0]} would stand in the files for everybody to read.",
+                "Leave it out: `kubernetes` takes admin_secret, the name of a Secret that holds the key.",
+            )
 
 
 def _literal(word: str) -> str:

@@ -23,12 +23,14 @@ class Volumes:
 
     Attributes:
         files: the repository's files, path -> content; empty where a claim holds them.
+        folders: the repository's folders without a file that Triton wants all the same.
         claim: the name of a claim of yours that holds the repository; "" puts the files into a ConfigMap.
     """
 
     served: Serving
     place: Place
     files: dict[str, bytes]
+    folders: tuple[str, ...] = ()
     claim: str = ""
 
     def __post_init__(self) -> None:
@@ -85,6 +87,8 @@ class Volumes:
             k.V1Volume(name="cache", persistent_volume_claim=_claimed(f"{name}-cache")),
             k.V1Volume(name="shm", empty_dir=k.V1EmptyDirVolumeSource(medium="Memory", size_limit=size)),
         ]
+        if self.folders:
+            found.append(k.V1Volume(name="empty", empty_dir=k.V1EmptyDirVolumeSource()))
         if self.served.folders:
             found.append(
                 k.V1Volume(name="weights", persistent_volume_claim=_claimed(f"{name}-weights", read_only=True))
@@ -106,6 +110,10 @@ class Volumes:
             ]
         return [
             *repository,
+            *(
+                k.V1VolumeMount(name="empty", mount_path=f"{docker.MODELS}/{folder}", read_only=True)
+                for folder in self.folders
+            ),
             *(
                 k.V1VolumeMount(name="weights", mount_path=folder, sub_path=folder.lstrip("/"), read_only=True)
                 for folder in self.served.folders

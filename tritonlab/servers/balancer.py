@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from tritonlab.client import Client
 from tritonlab.errors import TritonlabError
-from tritonlab.servers import leftovers, ports
+from tritonlab.servers import leftovers, load_balancer, ports
 from tritonlab.servers.base import Server
 from tritonlab.servers.kept import KeptServer, servers_path
 
@@ -40,12 +40,10 @@ class Balancer(KeptServer):
         *,
         log: str | os.PathLike[str] | None = None,
     ) -> None:
-        from tritonlab import render
-
         program, names = find(), tuple(models)
         leftovers.sweep(servers_path())
         port = ports.choose({})["http"]
-        rendered = render.haproxy([replica.url for replica in replicas], port=port, model=names)
+        rendered = load_balancer.haproxy([replica.url for replica in replicas], port=port, model=names)
         super().__init__(Client(f"http://{ports.HOST}:{port}"), names, log)
         [path] = rendered.write(self._folder)
         self.config = rendered[path.name]

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from tritonlab.errors import TritonlabError
-from tritonlab.render.rendered import Rendered
+from tritonlab.rendered import Rendered
 from tritonlab.servers import ports
 from tritonlab.vllm import check_name
 
@@ -56,7 +56,11 @@ RETRY = """\
     # A generation changes nothing on the server, so a POST may be sent twice. What streams already is never retried.
     retry-on conn-failure empty-response 503
     # Loading and unloading would reach one replica only.
-    http-request deny deny_status 403 if { path_reg ^/v2/repository/models/[^/]+/(load|unload)$ }
+    http-request deny deny_status 403 if { path_reg ^/v2/repository(/[^/]+)?/models/[^/]+/(load|unload)$ }
+"""
+GRPC = """\
+    # Loading and unloading would reach one replica only.
+    http-request deny deny_status 403 if { path_end /RepositoryModelLoad /RepositoryModelUnload }
 """
 
 
@@ -114,7 +118,8 @@ def haproxy(
     text += BACK.format(name="http") + RETRY + _checks(models) + _servers(backends, bool(resolver))
     if grpc_backends:
         text += FRONT.format(name="grpc", address=address, port=grpc_port, protocol=" proto h2")
-        text += BACK.format(name="grpc") + _checks(models) + _grpc_servers(grpc_backends, backends, bool(resolver))
+        text += BACK.format(name="grpc") + GRPC + _checks(models)
+        text += _grpc_servers(grpc_backends, backends, bool(resolver))
     return Rendered({NAME: text})
 
 
