@@ -10,8 +10,6 @@ import inspect
 import json
 import os
 import re
-import tempfile
-import uuid
 from contextlib import nullcontext
 from multiprocessing import shared_memory
 
@@ -98,6 +96,7 @@ def _cpu(config, arguments):
     parallel = config.parallel_config
     if parallel.world_size_across_dp > 1 or arguments.distributed_executor_backend == "mp":
         _share_cores(parallel.local_world_size)
+        _leave_exchange_to_gloo()
         _name_shared_memory()
         if parallel.pipeline_parallel_size > 1:
             _make_room_between_stages()
@@ -123,18 +122,21 @@ def _share_cores(ranks):
     os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "|".join(",".join(map(str, share)) for share in shares)
 
 
+def _leave_exchange_to_gloo():
+    """Let ranks exchange results alike on every processor: vLLM's own way needs AVX-512, and leaves memory behind."""
+    from vllm.distributed.device_communicators.cpu_communicator import CpuCommunicator
+
+    CpuCommunicator._all_group_ranks_share_shm_group_name = lambda self: False
+
+
 def _name_shared_memory():
     """Let what the ranks share bear the server's name: its keeper then finds it when they were killed."""
-    from vllm.v1.executor import multiproc_executor
-
     server = os.environ.get("TRITONLAB_SERVER")
     if not server:  # in a container, with which its memory goes
         return
     name = f"tritonlab_{server}_"
     shared_memory._SHM_NAME_PREFIX = f"/{name}"
     shared_memory._SHM_SAFE_NAME_LENGTH = len(name) + 9
-    # Where the processor has AVX-512, the regions of vLLM's own collectives are named after this file.
-    multiproc_executor.get_file_store_init_method = lambda: f"file://{tempfile.gettempdir()}/{name}{uuid.uuid4().hex}"
 
 
 def _make_room_between_stages():
