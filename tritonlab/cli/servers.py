@@ -31,8 +31,8 @@ def serve(
     ports = {} if http_port is None else {"http": http_port}
     with start(repository, model, target, ports=ports, image=image) as server:
         server.wait_ready()
-        print(f"{server!r}\nCtrl-C stops it.", flush=True)
         try:
+            print(f"{server!r}\nCtrl-C stops it.", flush=True)
             server.wait()
         except KeyboardInterrupt:
             print("stopping")
