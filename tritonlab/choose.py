@@ -80,7 +80,8 @@ class Decision:
         found = []
         for question, entry in _table()["questions"].items():
             for answer in entry["answers"]:
-                other = _best({**self.answers, question: answer})
+                points = _points({**self.answers, question: answer})
+                other = max(points, key=lambda path: points[path])
                 if other != self.path:
                     found.append(Flip(question, answer, other))
         return tuple(found)
@@ -142,9 +143,8 @@ def choose(**answers: str) -> Decision:
         _check(question, known, "question")
         _check(answer, known[question]["answers"], f"answer to {question!r}")
     whole = {question: answers.get(question, entry["default"]) for question, entry in known.items()}
-    points = _points(whole)
-    order = list(_table()["paths"])
-    ranked = dict(sorted(points.items(), key=lambda item: (-item[1], order.index(item[0]))))
+    # Of equals the first stays first, and so the simplest.
+    ranked = dict(sorted(_points(whole).items(), key=lambda item: -item[1]))
     assumed = tuple(question for question in known if question not in answers)
     return Decision(next(iter(ranked)), whole, assumed, ranked, tuple(_reasons(whole)))
 
@@ -178,11 +178,6 @@ def _points(answers: Mapping[str, str]) -> dict[str, int]:
             found[path] += reason.points or 0
     gone = {path for reason in reasons if reason.points is None for path in reason.paths}
     return {path: points for path, points in found.items() if path not in gone}
-
-
-def _best(answers: Mapping[str, str]) -> str:
-    points = _points(answers)
-    return max(points, key=lambda path: points[path])  # of equals the first, and so the simplest
 
 
 def _sentence(flip: Flip) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from tritonlab.memory import GIB
+
 if TYPE_CHECKING:
     import pandas as pd
-
-GIB = 2**30
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ def test_failed_start_tells_the_cause_and_removes_the_container(engine: engines.
         with pytest.raises(ServerFailed, match="gpu_memory_utilisation"):
             server.wait_ready(quiet=True)
         assert isinstance(server, DockerServer)
-        assert server._id not in labelled(engine)
+        assert server.id not in labelled(engine)
     assert read_log(server.log_path).verdict == "failed"
 
 
@@ -182,12 +182,12 @@ def test_memory_limit_is_told_of(engine: engines.DockerEngine, echo: Path) -> No
 def test_ps_and_stop_find_it(engine: engines.DockerEngine, echo: Path) -> None:
     with serve(echo, target="docker") as server:
         assert isinstance(server, DockerServer)
-        [found] = [one for one in running() if one.id == server._id]
+        [found] = [one for one in running() if one.id == server.id]
         assert (found.target, found.url, found.parent) == ("docker", server.url, os.getpid())
-        stop_running(server._id)
-        assert server._id not in {one.id for one in running()}
+        stop_running(server.id)
+        assert server.id not in {one.id for one in running()}
         with pytest.raises(TritonlabError, match="tritonlab ps"):
-            stop_running(server._id)
+            stop_running(server.id)
 
 
 def held(engine: engines.DockerEngine, server_id: str) -> bool:
@@ -227,9 +227,9 @@ def test_killed_keeper_is_swept_up_after(engine: engines.DockerEngine, echo: Pat
         assert isinstance(server, DockerServer)
         os.kill(server._keeper.pid, signal.SIGKILL)
         server._keeper.wait()
-        assert held(engine, server._id)
-        assert server._id in sweep(engine)
-        assert not held(engine, server._id)
+        assert held(engine, server.id)
+        assert server.id in sweep(engine)
+        assert not held(engine, server.id)
 
 
 @pytest.mark.parametrize("place", ["docker.sock", "podman/podman.sock", "context"])
@@ -287,7 +287,7 @@ def test_remote_engine_is_handed_a_copy(remote: str, tmp_path: Path) -> None:
         server.load("tutor")
         assert "max_seq_len=512" in server.log_path.read_text()
     with engines.connect() as engine:
-        assert not engine.client.volumes.list(filters={"label": f"{LABEL}={server._id}"})
+        assert not engine.client.volumes.list(filters={"label": f"{LABEL}={server.id}"})
 
 
 def test_image_is_laid_out_as_nvidias(engine: engines.DockerEngine) -> None:

@@ -297,7 +297,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Mo
 
 def engine_processes(server: Server) -> list[int]:
     found = []
-    for pid in leftovers.processes(server._id):
+    for pid in leftovers.processes(server.id):
         name = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]
         if b"VLLM::" in name:
             found.append(pid)
@@ -314,7 +314,7 @@ class TestLoading:
             assert generate(server, "plain", text_input=QUESTION, max_tokens=2).status_code == 200
             server.unload("plain")
             assert eventually(lambda: engine_processes(server) == [])
-            counts.append([len(leftovers.processes(server._id)), len(list(Path("/dev/shm").iterdir()))])
+            counts.append([len(leftovers.processes(server.id)), len(list(Path("/dev/shm").iterdir()))])
         # The first load may leave what the others use again; a leak grows.
         assert all(last <= second for last, second in zip(counts[-1], counts[1], strict=True)), counts
 

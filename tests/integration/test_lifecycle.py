@@ -59,7 +59,7 @@ HOLDER = """
 import sys
 from tritonlab import serve
 server = serve(sys.argv[1], target="local")
-print(server._id, server._keeper.pid, flush=True)
+print(server.id, server._keeper.pid, flush=True)
 server.wait_ready(quiet=True)
 print("ready", flush=True)
 sys.stdin.read()
@@ -114,7 +114,7 @@ def _is_free(port: int) -> bool:
 def test_with_block_ends_everything(echo: Path) -> None:
     with serve(echo, target="local") as server:
         server.wait_ready(quiet=True)
-        server_id, port = server._id, int(server.url.rsplit(":", 1)[1])
+        server_id, port = server.id, int(server.url.rsplit(":", 1)[1])
         assert "VLLM::EngineCore" in _members(server._keeper.pid)
     assert _gone(server._keeper.pid, within=0) == []
     assert not leftovers.temporary_folder(server_id).exists()
@@ -127,7 +127,7 @@ def test_stop_waits_for_a_process_that_still_frees_its_memory(echo: Path) -> Non
     with serve(echo, target="local", environment={"ECHO_MIB": "3000"}) as server:
         server.wait_ready(quiet=True)
         time.sleep(3)  # the memory is being filled
-        for pid in _pids("tritonserver", 0, server._id):
+        for pid in _pids("tritonserver", 0, server.id):
             os.kill(pid, signal.SIGKILL)
         server._keeper.wait(30)
         assert _gone(server._keeper.pid, within=0) == []
@@ -311,7 +311,7 @@ def test_a_server_that_dies_ends_the_wait(echo: Path) -> None:
     with serve(echo, "echo", target="local") as server:
         server.wait_ready(quiet=True)
         assert server.models == ("echo",)
-        for pid in _pids("tritonserver", 0, server._id):
+        for pid in _pids("tritonserver", 0, server.id):
             os.kill(pid, signal.SIGKILL)
         with pytest.raises(ServerFailed, match="has ended"):
             server.wait()

@@ -302,7 +302,7 @@ def answered(prometheus: Prometheus) -> float:
 
 def engine(server: Server) -> list[int]:
     """vLLM's processes."""
-    names = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0] for pid in leftovers.processes(server._id)}
+    names = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0] for pid in leftovers.processes(server.id)}
     return [pid for pid, name in names.items() if b"VLLM::" in name]
 
 

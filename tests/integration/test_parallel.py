@@ -45,8 +45,8 @@ def test_two_ranks_answer_as_one_and_leave_nothing(size: str, server: Server, tm
         if size == "tensor_parallel_size":
             [pid] = [pid for pid, line in split.processes().items() if line.split()[0].endswith("/tritonserver")]
             os.kill(pid, signal.SIGKILL)
-            assert _ends_whole(split._id)
-    assert _ends_whole(split._id)
+            assert _ends_whole(split.id)
+    assert _ends_whole(split.id)
     assert set(os.listdir("/dev/shm")) <= before
 
 

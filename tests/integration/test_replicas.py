@@ -130,7 +130,7 @@ def test_the_balancer_ends_with_its_block_and_asks_only_who_is_ready(replicas: l
         _is_told(balancer, "http_replicas/triton2 is DOWN")
         with pytest.raises(ClientError, match="503"):
             list(balancer.client.stream("count", "go"))
-    assert leftovers.processes(balancer._id) == []
+    assert leftovers.processes(balancer.id) == []
     assert not balancer.live()
 
 

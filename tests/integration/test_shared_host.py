@@ -45,7 +45,7 @@ repository = ModelRepository("model_repository")
 repository.add(VllmModel("tutor", model=tutor_model(), dtype="bfloat16", enforce_eager=True, max_model_len=1024))
 with serve(repository, ["tutor"], "local") as server:
     server.wait_ready(quiet=True)
-    facts = {"id": server._id, "url": server.url, "grpc": server.grpc_url, "metrics": server.metrics_url}
+    facts = {"id": server.id, "url": server.url, "grpc": server.grpc_url, "metrics": server.metrics_url}
     print(json.dumps({**facts, "pids": list(server.processes())}), flush=True)
     for line in sys.stdin:
         print(json.dumps(server.client.generate("tutor", line.strip(), max_tokens=64).text), flush=True)

@@ -39,14 +39,7 @@ class Comparison:
     @property
     def frame(self) -> pd.DataFrame:
         """Every row of every benchmark, under its label."""
-        import pandas as pd
-
-        frames = []
-        for label, benchmark in self.benchmarks.items():
-            rows = benchmark.frame
-            rows.insert(0, "label", label)
-            frames.append(rows)
-        return pd.concat(frames, ignore_index=True)
+        return self._together({label: benchmark.frame for label, benchmark in self.benchmarks.items()})
 
     @property
     def ratios(self) -> pd.DataFrame:
@@ -71,14 +64,15 @@ class Comparison:
     @property
     def errors(self) -> pd.DataFrame:
         """The errors of all, under their labels."""
+        return self._together({label: benchmark.errors for label, benchmark in self.benchmarks.items()})
+
+    @staticmethod
+    def _together(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         import pandas as pd
 
-        frames = []
-        for label, benchmark in self.benchmarks.items():
-            rows = benchmark.errors
+        for label, rows in frames.items():
             rows.insert(0, "label", label)
-            frames.append(rows)
-        return pd.concat(frames, ignore_index=True)
+        return pd.concat(frames.values(), ignore_index=True)
 
     def figure(self) -> Figure:
         """Throughput against latency, a line for each."""

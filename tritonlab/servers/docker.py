@@ -151,8 +151,8 @@ class DockerServer(KeptServer):
             *(("--mount", mount) for mount in mounts),
             ("--shm-size", SHM_SIZE),
             ("--workdir", str(Path.cwd())),
-            ("--label", f"{LABEL}={self._id}"),
-            ("--name", f"tritonlab-{self._id}"),
+            ("--label", f"{LABEL}={self.id}"),
+            ("--name", f"tritonlab-{self.id}"),
         ]
         if name == image.NAME and self.engine.platform:
             options.append(("--platform", self.engine.platform))
@@ -196,7 +196,7 @@ class DockerServer(KeptServer):
     def _clean(self) -> None:
         super()._clean()
         with suppress(DockerError):  # an engine that does not answer: the next sweep looks again
-            container_keeper.remove(self.engine, self._id)
+            container_keeper.remove(self.engine, self.id)
             (self._folder / "keeper.json").unlink(missing_ok=True)
         self.engine.close()
 

@@ -38,6 +38,7 @@ class KeptServer(Server):
     """A server that this process started. It ends with its `with` block, with `stop`, and with this process.
 
     Attributes:
+        id: its name in `tritonlab ps`, and in all that belongs to it.
         log_path: the file that the server's log is written to; it outlives the server.
         command: the tritonserver command line that was run.
     """
@@ -49,8 +50,8 @@ class KeptServer(Server):
         super().__init__(client, models)
         servers = servers_path()
         _forget_old_logs(servers)
-        self._id = secrets.token_hex(4)
-        self._folder = servers / self._id
+        self.id = secrets.token_hex(4)
+        self._folder = servers / self.id
         self._folder.mkdir(parents=True)
         self.log_path = self._folder / "server.log"
         if log is not None:
@@ -68,7 +69,7 @@ class KeptServer(Server):
             stdin=subprocess.PIPE,
             # A session of its own: Jupyter's interrupt goes to the kernel's whole process group.
             start_new_session=True,
-            env={**environment, leftovers.MARK: self._id},
+            env={**environment, leftovers.MARK: self.id},
         )
 
     def _note(self, **facts: object) -> None:
@@ -96,7 +97,7 @@ class KeptServer(Server):
 
     def _clean(self) -> None:
         """Take away what a keeper that was killed has left."""
-        leftovers.clean(self._id)
+        leftovers.clean(self.id)
 
     def _trace_text(self) -> str:
         if not any(option.startswith("--trace-config") for option in self.command):

@@ -58,7 +58,7 @@ class LocalServer(KeptServer):
             log,
         )
         tracing = options(str(self._folder / TRACE)) if trace else []
-        self.command = _command(engine, repository, self.models, chosen, [*tracing, *arguments], self._id)
+        self.command = _command(engine, repository, self.models, chosen, [*tracing, *arguments], self.id)
         self._keep(
             "tritonlab.servers.keeper",
             self.command,
@@ -73,7 +73,7 @@ class LocalServer(KeptServer):
     def processes(self) -> dict[int, str]:
         """The living processes of the server, its keeper among them: number -> command line (vLLM's write a title)."""
         found = {}
-        for pid in leftovers.processes(self._id):
+        for pid in leftovers.processes(self.id):
             with suppress(OSError):  # it ended this moment
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
                 found[pid] = b" ".join(words).decode(errors="replace").strip()

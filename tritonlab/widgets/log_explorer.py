@@ -15,10 +15,10 @@ from tritonlab.logs import Finding, LogReport, read_log
 from tritonlab.logs.selection import NONE, Page
 from tritonlab.logs.sources import Source
 from tritonlab.logs.stages import MEMORY
+from tritonlab.memory import GIB
 from tritonlab.widgets import fields
 from tritonlab.widgets.panel import Kind, Panel, plain_table, preformatted, status, table, text
 
-GIB = 1 << 30
 LEVELS = ("FATAL", "ERROR", "WARNING", "INFO", "DEBUG", "VERBOSE", NONE)
 COMPONENTS = ("triton", "vllm", "tensorrt-llm", "tensorrt", "torch", "nccl", "uvicorn", "docker", NONE)
 HEADINGS = ("line", "time", "level", "component", "message")
