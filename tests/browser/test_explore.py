@@ -21,9 +21,35 @@ config.write_text('backend: "vllm"\\nmodel_transaction_policy { decoupled: true 
 editor = RepositoryEditor(repo)
 """
 
+ORDER = """
+from threading import current_thread
+import ipywidgets as widgets
+from tritonlab.widgets import fields
+threads, told = [], widgets.HTML()
+def heard():
+    threads.append(current_thread())
+def click():
+    heard()
+    told.value = f"{words.value}: {len(threads)} heard, {len(set(threads))} thread"
+    threads.clear()
+words = fields.field(widgets.Text, "Words", continuous_update=False)
+words.observe(lambda _: heard(), "value")
+widgets.VBox([words, fields.button("Go", click), told])
+"""
+
 
 def button(panel: Locator, name: str) -> Locator:
     return panel.get_by_role("button", name=name)
+
+
+def test_what_is_typed_is_there_at_the_click(run_cells: Callable[..., Notebook]) -> None:
+    """Of two threads one may be late; a kernel that takes both from one thread keeps the order."""
+    panel = run_cells(ORDER).cell(0)
+    for words in ("one", "two", "three"):
+        panel.get_by_label("Words").fill(words)
+        button(panel, "Go").click()
+        expect(panel).to_contain_text(f"{words}: ")
+    expect(panel).to_contain_text("three: 2 heard, 1 thread")
 
 
 def test_a_log_is_opened_filtered_and_its_finding_clicked(run_cells: Callable[..., Notebook]) -> None:
