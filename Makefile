@@ -26,8 +26,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 
-course: setup  ## execute every notebook against a real server; in containers with TARGET=docker
-	@$(BIN)/tritonlab run $(if $(TARGET),-p target $(TARGET))
+course: setup  ## execute every notebook against a real server, or NOTEBOOKS="00 03"; in containers with TARGET=docker
+	@$(BIN)/tritonlab run $(if $(NOTEBOOKS),--whole $(NOTEBOOKS)) $(if $(TARGET),-p target $(TARGET))
 
 lab: setup  ## open the course in JupyterLab
 	@$(if $(TARGET),TRITONLAB_TARGET=$(TARGET)) $(BIN)/tritonlab lab
