@@ -23,8 +23,8 @@ CHROMIUM = ("chromium-headless-shell", "chromium", "chromium-browser", "google-c
 WIDTHS = (1280, 700)
 THEMES = ("JupyterLab Light", "JupyterLab Dark")
 START_S = 60
-# Playwright's own 5 s pass while a busy machine imports Matplotlib for the first time.
-expect.set_options(timeout=30_000)
+# Playwright's own limit is 5 s; a server takes longer to start, and a busy machine 4 s for the first figure.
+expect.set_options(timeout=60_000)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
