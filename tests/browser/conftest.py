@@ -17,6 +17,7 @@ from typing import Any
 import nbformat
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
@@ -176,17 +177,29 @@ class Notebook:
         )
 
     def wait_idle(self, timeout: float = 300.0) -> None:
-        """Return when every code cell has run, or one has failed."""
-        self.page.wait_for_function(
-            """() => {
-              const cells = window.jupyterapp.shell.currentWidget.content.widgets
-                .filter(cell => cell.model.type === 'code' && cell.model.sharedModel.getSource().trim());
-              const failed = cells.some(cell => cell.model.outputs.toJSON().some(o => o.output_type === 'error'));
-              const busy = cells.some(cell => cell.node.querySelector('.jp-InputPrompt').textContent.includes('*'));
-              return !busy && (failed || cells.every(cell => cell.model.executionCount));
-            }""",
-            timeout=timeout * 1000,
-        )
+        """Return when every code cell has run, or one has failed; after `timeout` s fail and say which still wait."""
+        try:
+            self.page.wait_for_function(
+                """() => {
+                  const cells = window.jupyterapp.shell.currentWidget.content.widgets
+                    .filter(cell => cell.model.type === 'code' && cell.model.sharedModel.getSource().trim());
+                  const failed = cells.some(cell => cell.model.outputs.toJSON().some(o => o.output_type === 'error'));
+                  const busy = cells.some(cell => cell.node.querySelector('.jp-InputPrompt').textContent.includes('*'));
+                  return !busy && (failed || cells.every(cell => cell.model.executionCount));
+                }""",
+                timeout=timeout * 1000,
+            )
+        except PlaywrightTimeout:
+            state = self.page.evaluate(
+                """() => {
+                  const notebook = window.jupyterapp.shell.currentWidget;
+                  const kernel = notebook.context.sessionContext.session?.kernel;
+                  const prompts = [...notebook.node.querySelectorAll('.jp-CodeCell .jp-InputPrompt')];
+                  return `the kernel is ${kernel?.status} and ${kernel?.connectionStatus}, the cells are ` +
+                    prompts.map(prompt => prompt.textContent).join(' ');
+                }"""
+            )
+            pytest.fail(f"{self.name} still ran after {timeout:.0f} s: {state}", pytrace=False)
 
     def cell(self, index: int) -> Locator:
         """The output areas of one code cell, counted from 0. Assert inside them: the source may have the same words."""
