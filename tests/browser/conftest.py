@@ -199,7 +199,7 @@ class Notebook:
                     prompts.map(prompt => prompt.textContent).join(' ');
                 }"""
             )
-            pytest.fail(f"{self.name} still ran after {timeout:.0f} s: {state}", pytrace=False)
+            pytest.fail(f"{self.name} had not run to its end after {timeout:.0f} s: {state}", pytrace=False)
 
     def cell(self, index: int) -> Locator:
         """The output areas of one code cell, counted from 0. Assert inside them: the source may have the same words."""
