@@ -12,6 +12,7 @@ import pytest
 
 from tritonlab import course
 from tritonlab.course import records, runner
+from tritonlab.servers.kept import servers_path
 
 NOTEBOOKS = course.notebooks()
 SANITIZERS = Path(__file__).with_name("sanitize.cfg")
@@ -38,7 +39,14 @@ def test_outputs_are_those_stored(notebook: Path) -> None:
         env={**os.environ, "TRITONLAB_PROGRESS": "off"},
         check=False,
     )
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:] + stood_still()
+
+
+def stood_still() -> str:
+    """Where the threads of a server were whose start did not end: its log tells after four minutes."""
+    logs = [path.read_text(errors="replace") for path in servers_path().glob("*/server.log")]
+    stacks = [log.partition("\nTimeout (0:04:00)!")[2][:4000] for log in logs]
+    return "".join(f"\nA start stood still: {found}" for found in stacks if found)
 
 
 # What people run against their own servers; `make course`, the step before this one in CI, runs all with papermill.

@@ -2,6 +2,7 @@
 
 import asyncio
 import atexit
+import faulthandler
 import os
 import threading
 
@@ -12,6 +13,7 @@ from pace import Pace
 
 LOOK_EVERY_S = 0.2
 STOP_WAIT_S = 10
+STANDS_STILL_S = 240
 
 
 class Engine:
@@ -35,8 +37,11 @@ class Engine:
         self._left = set()  # of those, the ones whose client has gone
         started, failure = threading.Event(), []
         self._thread = threading.Thread(target=self._run, args=(started, failure))
+        # A start that stands still says nothing of itself: its log then tells where each thread is.
+        faulthandler.dump_traceback_later(STANDS_STILL_S)
         self._thread.start()
         started.wait()
+        faulthandler.cancel_dump_traceback_later()
         if failure:
             self._thread.join()
             raise failure[0]
