@@ -6,6 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import time
+import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from tritonlab.servers.kept import servers_path
 
 NOTEBOOKS = course.notebooks()
 SANITIZERS = Path(__file__).with_name("sanitize.cfg")
+STOOD_STILL_S = 200
 
 
 def test_there_are_notebooks_and_they_hold_outputs() -> None:
@@ -27,9 +31,22 @@ def test_there_are_notebooks_and_they_hold_outputs() -> None:
         assert sum(bool(cell["outputs"]) for cell in cells) >= len(cells) / 2, path
 
 
+@pytest.mark.timeout(1200)  # two runs
+@pytest.mark.filterwarnings("default:A server's start stood still:UserWarning")
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_outputs_are_those_stored(notebook: Path) -> None:
-    done = subprocess.run(
+    started = time.time()
+    done = nbval(notebook)
+    if done.returncode and (logs := stood_still(since=started)):
+        # Seen in 2 of some 2,000 starts, always in the moment after vLLM's engine was made, and not explained. A notebook
+        # that fails for anything else is not run again, and the logs are shown whatever the second run brings.
+        warnings.warn(f"A server's start stood still, and {notebook.name} was run again:\n{logs}", stacklevel=1)
+        done = nbval(notebook)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
+def nbval(notebook: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "--nbval", str(notebook), f"--nbval-sanitize-with={SANITIZERS}"),
             *("--nbval-cell-timeout=300", "-p", "no:cacheprovider", "-q", "--no-header", "--tb=short", "-W", "ignore"),
@@ -39,14 +56,18 @@ def test_outputs_are_those_stored(notebook: Path) -> None:
         env={**os.environ, "TRITONLAB_PROGRESS": "off"},
         check=False,
     )
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:] + stood_still()
 
 
-def stood_still() -> str:
-    """Where the threads of a server were whose start did not end: its log tells after four minutes."""
-    logs = [path.read_text(errors="replace") for path in servers_path().glob("*/server.log")]
-    stacks = [log.partition("\nTimeout (0:04:00)!")[2][:4000] for log in logs]
-    return "".join(f"\nA start stood still: {found}" for found in stacks if found)
+def stood_still(*, since: float) -> str:
+    """The ends of the logs of servers that ran for minutes, loaded no model, and have ended since then."""
+    found = []
+    for ended in servers_path().glob("*/exit.json"):
+        with suppress(OSError):  # another test's server takes the folder of an old one away
+            log = (ended.parent / "server.log").read_text(encoding="utf-8", errors="replace")
+            end, start = ended.stat().st_mtime, (ended.parent / "server.json").stat().st_mtime
+            if end > since and end - start > STOOD_STILL_S and "successfully loaded" not in log:
+                found.append(log[-6000:])
+    return "\n".join(found)
 
 
 # What people run against their own servers; `make course`, the step before this one in CI, runs all with papermill.
