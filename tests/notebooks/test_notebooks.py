@@ -38,7 +38,7 @@ def test_outputs_are_those_stored(notebook: Path) -> None:
     started = time.time()
     done = nbval(notebook)
     if done.returncode and (logs := stood_still(since=started)):
-        # Seen in 2 of some 2,000 starts, always in the moment after vLLM's engine was made, and not explained. A notebook
+        # Seen in 2 of some 2,000 starts, both times right after vLLM's engine was made, and not explained. A notebook
         # that fails for anything else is not run again, and the logs are shown whatever the second run brings.
         warnings.warn(f"A server's start stood still, and {notebook.name} was run again:\n{logs}", stacklevel=1)
         done = nbval(notebook)
