@@ -22,6 +22,7 @@ from tritonlab.files import write_whole
 
 MARK = "TRITONLAB_SERVER"
 KILL_WAIT_S = 5.0
+DYING_S = 0.1
 PROCESSES = Path("/proc")
 
 
@@ -59,6 +60,13 @@ def clean(server_id: str) -> None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.02)
+    _remove_files(server_id)
+    # A process that is dying has lost its mark before its last thread has ended, and that may be making a region.
+    time.sleep(DYING_S)
+    _remove_files(server_id)
+
+
+def _remove_files(server_id: str) -> None:
     for region in Path("/dev/shm").glob(f"{shm_prefix(server_id)}*"):
         region.unlink(missing_ok=True)
     shutil.rmtree(temporary_folder(server_id), ignore_errors=True)
