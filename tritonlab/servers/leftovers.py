@@ -61,7 +61,7 @@ def clean(server_id: str) -> None:
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.02)
     _remove_files(server_id)
-    # A process that is dying has lost its mark before its last thread has ended, and that may be making a region.
+    # A region was seen to come after the first look once: a dying process loses its mark before its last thread ends.
     time.sleep(DYING_S)
     _remove_files(server_id)
 
