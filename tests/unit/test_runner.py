@@ -230,6 +230,7 @@ def test_runbook_runs_its_cells_alone_and_its_verdict_is_the_exit_code(
     assert "Runbook(" in (record / entry["executed"]).read_text()
     assert "a lesson" not in (record / entry["executed"]).read_text()
     assert not (record / "workspace").exists()
+    assert not list(record.glob("*.kernel.log")), "it said nothing"
 
 
 def test_whole_runs_every_cell_and_the_runbook_in_it_is_an_example(folder: Path) -> None:
@@ -249,6 +250,20 @@ def test_cell_that_breaks_off_is_a_failure_with_its_error(folder: Path) -> None:
     assert broken["fault"].endswith("ValueError: on purpose")
     assert (broken["findings"][0]["id"], other["verdict"]) == ("ValueError", "ok")
     assert "on purpose" in (folder / "runs" / result["id"] / broken["html"]).read_text()
+
+
+@pytest.mark.parametrize("fault", ["", "ValueError"])
+def test_last_words_of_a_kernel_are_kept_and_not_printed(folder: Path, fault: str) -> None:
+    end = f"import atexit, os; atexit.register(os.write, 2, b'Traceback of its own'); {fault and f'raise {fault}'}"
+    notebook(folder, "02-end", ("parameters", PARAMETERS), ("", end))
+    done = subprocess.run(command("run", "02"), cwd=folder, capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == bool(fault)
+    assert "Traceback of its own" not in done.stdout + done.stderr
+    [result] = results(folder)
+    log = folder / "runs" / result["id"] / "02-end.kernel.log"
+    assert log.read_text() == "Traceback of its own"
+    told = result["notebooks"][0]["fault"]
+    assert (fault in told, log.name in told) == (True, bool(fault))
 
 
 def test_time_over_leaves_a_record_and_nothing_running_and_resume_goes_on(folder: Path) -> None:

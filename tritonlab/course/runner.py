@@ -152,6 +152,7 @@ def _execute(job: Job, entry: Entry, record: Record, watch: _Watch, cell_timeout
         values["workspace_folder"] = entry.parameters["workspace_folder"] = str(workspace)
     entry.executed = job.notebook.name
     executed = record.folder / entry.executed
+    kernel_log = executed.with_suffix(".kernel.log")
     started = time.monotonic()
     logging.getLogger("papermill").setLevel(logging.WARNING)
     try:
@@ -165,6 +166,7 @@ def _execute(job: Job, entry: Entry, record: Record, watch: _Watch, cell_timeout
             start_timeout=120,
             progress_bar=progress,
             log_output=False,
+            kernel_manager_class=_kernel_manager(kernel_log),
             # Cells and their outputs travel encrypted, where the kernel can.
             config=Config(KernelManager={"transport_encryption": "auto"}),
         )
@@ -175,12 +177,33 @@ def _execute(job: Job, entry: Entry, record: Record, watch: _Watch, cell_timeout
         entry.fault = f"{type(error).__name__}: {error}"[:LONGEST]
         entry.findings = [_finding(type(error).__name__, str(error))]
     watch.leave_nothing()
+    _keep_kernel_log(kernel_log, entry)
     entry.seconds = round(time.monotonic() - started, 3)
     entry.status = watch.reason or "done"
     _conclude(entry, executed, watch)
     with suppress(OSError):
         _keep_logs(workspace)
     _write_page(entry, record, executed, job.notebook.parent)
+
+
+def _kernel_manager(log: Path) -> type:
+    """For kernels whose own last words go to a file: when one ends, a race in ipykernel 6 can print a traceback."""
+    from jupyter_client.manager import AsyncKernelManager
+
+    class KernelManager(AsyncKernelManager):
+        async def start_kernel(self, **options: Any) -> None:
+            with log.open("wb") as file:
+                await super().start_kernel(**options, stdout=file, stderr=file)
+
+    return KernelManager
+
+
+def _keep_kernel_log(log: Path, entry: Entry) -> None:
+    with suppress(OSError):
+        if not log.stat().st_size:
+            log.unlink()
+        elif entry.fault:
+            entry.fault += f" (its kernel's last words: {log.name})"
 
 
 def _cells(job: Job) -> Any:
