@@ -191,7 +191,7 @@ def _kernel_manager(log: Path) -> type:
     from jupyter_client.manager import AsyncKernelManager
 
     class KernelManager(AsyncKernelManager):
-        async def start_kernel(self, **options: Any) -> None:
+        async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]  # its types know no coroutine
             with log.open("wb") as file:
                 await super().start_kernel(**options, stdout=file, stderr=file)
 
